@@ -1,0 +1,43 @@
+"""The errors that ltbench raises on purpose.
+
+The command line prints an `LtbenchError` in one line and exits with 2; any other exception is a defect of
+ltbench or of a plugin and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class LtbenchError(Exception):
+    """A mistake that the user can mend. The message reads `Expected <what>, got <what>. <What to do>.`"""
+
+
+class DataError(LtbenchError):
+    """Something on disk is missing, unreadable or not what it claims to be (image, mask, csv, split file)."""
+
+
+class UnknownNameError(LtbenchError):
+    """A name that nothing is registered under; the message offers the nearest name, else the list."""
+
+    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+        self.kind, self.name, self.known = kind, name, sorted(known)
+        super().__init__(f"Expected the name of a {kind}, got {name!r}. {suggest(name, self.known)}")
+
+
+class SpecError(LtbenchError):
+    """A run, split or hyper-parameter that is specified in a way that cannot be run."""
+
+
+class ContractError(LtbenchError):
+    """A method that does not keep the contract (a score that is NaN, a map of another shape, float64)."""
+
+
+def suggest(name: str, known: Iterable[str]) -> str:
+    """Return `Did you mean 'x'?` when a known name is near, else `Known: a, b, c.`"""
+    names = sorted(known)
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+    if near:
+        return f"Did you mean {near[0]!r}?"
+    return f"Known: {', '.join(names)}." if names else "None is known."

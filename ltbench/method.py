@@ -1,0 +1,163 @@
+"""The contract between the suite and a method: what a method is, what it may see and what it is lent.
+
+A method is a dataclass with these members; there is nothing to inherit. `methods/README.md` has a 25-line example and
+`ltbench check NAME` proves that a method keeps the contract.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Protocol, Self, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ltbench.core import Prediction
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class MethodInfo:
+    """What tables and `ltbench methods` say of a method.
+
+    Args:
+        name: registry key, equal to the folder's name.
+        title: as printed in tables ("TailedCore").
+        paper: arXiv id or DOI, or None.
+        uses_categories: privilege: is told the category of each image, in training and in test.
+        is_transductive: privilege: scores test images jointly.
+    """
+
+    name: str
+    title: str
+    paper: str | None = None
+    uses_categories: bool = False
+    is_transductive: bool = False
+
+
+class ImageSet(Protocol):
+    """Images in a fixed order, without labels, masks or file names: all that a method may see.
+
+    It can be iterated again and again, and gives the same images each time.
+    """
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) in pixels of every image and of every anomaly map."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> NDArray[np.uint8]:
+        """Return one image, (H, W, 3) RGB."""
+        ...
+
+    def __iter__(self) -> Iterator[NDArray[np.uint8]]: ...
+
+    @property
+    def fingerprints(self) -> Sequence[str]:
+        """One opaque key an image, for caches: equal keys mean equal pixels. It tells nothing of the label."""
+        ...
+
+    @property
+    def categories(self) -> Sequence[str]:
+        """The category of each image; raises `ContractError` unless the method declares `uses_categories`."""
+        ...
+
+
+class FeatureStore(Protocol):
+    """Arrays on disk by feature space and image, shared by all runs (see `ltbench.blocks.feature_store`)."""
+
+    def get(self, space: str, key: str) -> Mapping[str, NDArray[np.float32]] | None:
+        """Return the arrays stored under `space` and `key`, or None."""
+        ...
+
+    def put(self, space: str, key: str, arrays: Mapping[str, NDArray[np.float32]]) -> None:
+        """Store arrays under `space` and `key`, atomically."""
+        ...
+
+
+class Progress(Protocol):
+    """Where a method tells how far it is."""
+
+    def track(self, items: Iterable[T], phase: str, total: int | None = None) -> Iterator[T]:
+        """Yield the items, showing how many of `total` are done and the time left."""
+        ...
+
+    def timed(self, phase: str) -> AbstractContextManager[None]:
+        """Add the seconds spent inside the block to `phase` in the run's record."""
+        ...
+
+
+class NoProgress:
+    """A `Progress` that shows and measures nothing."""
+
+    def track(self, items: Iterable[T], phase: str, total: int | None = None) -> Iterator[T]:
+        """Yield the items."""
+        yield from items
+
+    def timed(self, phase: str) -> AbstractContextManager[None]:
+        """Return a context that does nothing."""
+        return nullcontext()
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """What the harness lends a method for one run.
+
+    Args:
+        seed: seed of everything random in the method; a method draws from generators of its own, never global ones.
+        device: "cpu", "cuda" or "cuda:N", as torch names them.
+        feature_store: backbone features on disk, or None to compute them anew.
+        checkpoints: folder for a trained method's checkpoints, or None to write none.
+        progress: where to tell how far it is.
+    """
+
+    seed: int = 0
+    device: str = "cpu"
+    feature_store: FeatureStore | None = None
+    checkpoints: Path | None = None
+    progress: Progress = field(default_factory=NoProgress)
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """How the contract check "every hyper-parameter changes something" varies one: `Annotated[int, Probe(5)]`.
+
+    Only needed where no other value can be guessed from the default, or where the hyper-parameter matters only beside
+    others.
+
+    Args:
+        value: a value that must change the prediction.
+        given: other hyper-parameters to set on both sides of the comparison.
+    """
+
+    value: Any
+    given: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Method(Protocol):
+    """A detector. Hyper-parameters are dataclass fields with plain, typed defaults; learnt state ends in `_`."""
+
+    info: ClassVar[MethodInfo]
+
+    def fit(self, train: ImageSet, runtime: Runtime) -> Self:
+        """Learn from the training images and return self; hyper-parameters stay as they are."""
+        ...
+
+    def predict(self, images: ImageSet) -> Prediction:
+        """Score images: an image score and an anomaly map of `images.size` for each, in order."""
+        ...
+
+    def save(self, folder: Path) -> None:
+        """Write hyper-parameters and learnt state to an existing empty folder (safetensors and JSON, no pickle)."""
+        ...
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Return the method that `save` wrote; it predicts the same, to the last digit."""
+        ...
