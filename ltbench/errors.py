@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 
 class LtbenchError(Exception):
-    """A mistake that the user can mend. The message reads `Expected <what>, got <what>. <What to do>.`"""
+    """A mistake that the user can mend. The message reads `Expected <what>, got <what>. <What to do>.`."""
 
 
 class DataError(LtbenchError):
@@ -35,7 +35,7 @@ class ContractError(LtbenchError):
 
 
 def suggest(name: str, known: Iterable[str]) -> str:
-    """Return `Did you mean 'x'?` when a known name is near, else `Known: a, b, c.`"""
+    """Return `Did you mean 'x'?` when a known name is near, else `Known: a, b, c.`."""
     names = sorted(known)
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
     if near:
