@@ -115,6 +115,7 @@ class Runtime:
         feature_store: backbone features on disk, or None to compute them anew.
         checkpoints: folder for a trained method's checkpoints, or None to write none.
         progress: where to tell how far it is.
+        notes: facts that go into the run's record as plain JSON values (weights' hash, diagnostics), by key.
     """
 
     seed: int = 0
@@ -122,6 +123,7 @@ class Runtime:
     feature_store: FeatureStore | None = None
     checkpoints: Path | None = None
     progress: Progress = field(default_factory=NoProgress)
+    notes: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

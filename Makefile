@@ -1,0 +1,43 @@
+# Each target makes .venv itself, and installs again only when setup.cfg changes.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+STAMP = $(VENV)/.installed
+
+.PHONY: demo test lint check format bench-anomalib clean
+
+demo: $(STAMP) ## split, run and tabulate the built-in dataset with real pretrained weights
+	PATH="$(abspath $(BIN)):$$PATH" sh docs/demo.sh
+
+test: $(STAMP) ## run every test but the slow ones
+	$(BIN)/python -m pytest -q -m "not slow" -n auto
+
+lint: $(STAMP) ## format, lint, types and import contracts
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --config setup.cfg
+
+check: lint test ## what every commit must pass
+
+format: $(STAMP) ## format the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench-anomalib: $(STAMP) .venv-anomalib/.installed ## time PatchCore beside anomalib's, which has its own environment
+	$(BIN)/python benchmarks/patchcore_anomalib.py --anomalib-python .venv-anomalib/bin/python $(BENCH)
+
+clean: ## remove what the other targets made
+	rm -rf $(VENV) .venv-anomalib .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf build dist *.egg-info results/runs results/.locks
+
+$(STAMP): setup.cfg pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -c 'import sys; sys.exit("ltbench needs Python 3.11 or newer; call make PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
+	$(BIN)/python -m pip install -q -e '.[offline,dev]'
+	touch $@
+
+.venv-anomalib/.installed:
+	$(PYTHON) -m venv .venv-anomalib
+	.venv-anomalib/bin/python -m pip install -q anomalib
+	touch $@

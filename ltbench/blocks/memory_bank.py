@@ -1,0 +1,176 @@
+"""From images to patches to a memory bank to anomaly maps: what PatchCore and its successors share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ltbench.blocks.coreset import (
+    approximate_greedy_coreset,
+    coreset_size,
+    draw_start,
+    draw_starts,
+    greedy_coreset,
+    random_projection,
+)
+from ltbench.blocks.features import FeatureExtractor
+from ltbench.blocks.maps import upsample_and_smooth
+from ltbench.blocks.neighbours import NearestNeighbours
+from ltbench.blocks.patches import Grid, Patches, official_patches, pooled_patches
+from ltbench.blocks.threads import in_order, torch_on_one_thread
+from ltbench.core import Prediction
+from ltbench.errors import SpecError
+from ltbench.method import ImageSet, Runtime
+
+Embedding = Literal["official", "pooled"]
+Sampling = Literal["exact", "approximate", "none"]
+
+ROWS = 16384
+"""Rows that are projected together; fixed, so that the result does not depend on the number of threads."""
+
+
+class PatchEmbedder:
+    """Turns images into patch vectors.
+
+    Args:
+        backbone: timm's name.
+        layers: indices into timm's feature levels, finest first.
+        weights: "pretrained", "random" or a checkpoint's path.
+        embedding: "official" for PatchCore's locally aware patches, "pooled" for 3x3 averages on the coarsest grid.
+        embed_dim: length of an official patch vector.
+        runtime: device, seed, feature store and progress.
+    """
+
+    def __init__(
+        self,
+        backbone: str,
+        layers: Sequence[int],
+        weights: str,
+        embedding: Embedding,
+        embed_dim: int,
+        *,
+        runtime: Runtime,
+    ) -> None:
+        self.runtime = runtime
+        self._extractor = FeatureExtractor(backbone, layers, weights, runtime=runtime)
+        self._embed = partial(official_patches, embed_dim=embed_dim) if embedding == "official" else pooled_patches
+
+    def embed(self, images: ImageSet) -> Iterator[tuple[Patches, Grid]]:
+        """Yield the patches (h * w, D) of each image in row-major order, and their grid (h, w)."""
+        for maps in self._extractor.extract(images):
+            yield self._embed(maps)
+
+    def matrix(self, images: ImageSet) -> Patches:
+        """Return the patches of all images, image by image, (N * h * w, D).
+
+        Raises:
+            SpecError: no images.
+        """
+        matrix: Patches | None = None
+        for index, (patches, _) in enumerate(self.embed(images)):
+            if matrix is None:
+                matrix = np.empty((len(images) * len(patches), patches.shape[1]), np.float32)
+            matrix[index * len(patches) : (index + 1) * len(patches)] = patches
+        if matrix is None:
+            raise SpecError("Expected training images, got none. Check the split.")
+        return matrix
+
+
+def project(patches: Patches, dimension: int, rng: np.random.RandomState) -> Patches:
+    """Return patches under a random projection (`coreset.random_projection`), in which the authors measure distances.
+
+    Args:
+        patches: (N, D) float32.
+        dimension: columns of the result; with D columns already, the patches themselves.
+        rng: draws the projection.
+    """
+    drawn = random_projection(patches.shape[1], dimension, rng)
+    if drawn is None:
+        return patches
+    weight = torch.from_numpy(drawn)
+    projected = np.empty((len(patches), dimension), np.float32)
+
+    def fill(start: int) -> None:
+        with torch_on_one_thread():
+            projected[start : start + ROWS] = (torch.from_numpy(patches[start : start + ROWS]) @ weight).numpy()
+
+    tasks = (partial(fill, start) for start in range(0, len(patches), ROWS))
+    for _ in in_order(tasks, torch.get_num_threads()):
+        pass
+    return projected
+
+
+def choose_coreset(
+    patches: Patches,
+    ratio: float,
+    sampling: Sampling,
+    *,
+    projection_dim: int,
+    starting_points: int,
+    rng: np.random.RandomState,
+) -> NDArray[np.int64]:
+    """Return the indices of the rows that a memory bank keeps, in the order of picking.
+
+    Args:
+        patches: (N, D) float32.
+        ratio: share of the rows to keep, in (0, 1].
+        sampling: "exact" greedy from a random row that is kept; "approximate" as in PatchCore's official code;
+            "none" keeps every row.
+        projection_dim: dimensions that distances are measured in.
+        starting_points: random rows that the approximate sampler starts from.
+        rng: draws the projection, then the start.
+    """
+    if sampling == "none":
+        return np.arange(len(patches), dtype=np.int64)
+    projected = project(patches, projection_dim, rng)
+    count = coreset_size(ratio, len(patches))
+    if sampling == "exact":
+        return greedy_coreset(projected, count, start=draw_start(len(patches), rng))
+    starts = draw_starts(len(patches), rng, starting_points)
+    return approximate_greedy_coreset(projected, count, starts=starts)
+
+
+def score_images(
+    embedder: PatchEmbedder,
+    images: ImageSet,
+    memory: NearestNeighbours,
+    *,
+    neighbours: int = 1,
+    smoothing_sigma: float = 4.0,
+    weights: NDArray[np.float32] | None = None,
+) -> Prediction:
+    """Score images by the distances of their patches to a memory bank.
+
+    A patch's score is the mean squared distance to its nearest rows (PatchCore's released code takes no root and does
+    not re-weight); the image's score is its highest patch; the map is the grid of patches, resized bilinearly and
+    smoothed.
+
+    Args:
+        embedder: makes the patches.
+        images: the images.
+        memory: the memory bank.
+        neighbours: how many nearest rows.
+        smoothing_sigma: standard deviation of the map's Gaussian, in pixels of the image.
+        weights: one factor a row of the memory bank, which multiplies the scores of patches nearest to it (SoftPatch).
+    """
+    grids: list[Grid] = []
+
+    def patches() -> Iterator[Patches]:
+        for vectors, grid in embedder.embed(images):
+            grids.append(grid)
+            yield vectors
+
+    scores = np.empty(len(images), np.float32)
+    maps = np.empty((len(images), *images.size), np.float32)
+    for index, (distances, nearest) in enumerate(memory.search_each(patches(), neighbours)):
+        patch_scores = distances.mean(axis=1)
+        if weights is not None:
+            patch_scores = patch_scores * weights[nearest[:, 0]]
+        scores[index] = patch_scores.max()
+        maps[index] = upsample_and_smooth(patch_scores.reshape(grids[index]), images.size, smoothing_sigma)
+    return Prediction(scores, maps)

@@ -1,0 +1,93 @@
+"""Read an image file to the last pixel, or say which file is broken."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from ltbench.errors import DataError
+
+IMAGE_SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".gif", ".jp2"))
+"""Suffixes, in lower case, of the files that are taken for images; all of them are formats that Pillow reads."""
+
+_BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
+"""What Pillow raises for a file that is no image, is cut short or claims an absurd size."""
+
+_SIXTEEN_BIT = ("I", "I;16", "I;16L", "I;16B", "I;16N")
+
+
+def is_image_name(name: str) -> bool:
+    """Return whether a file's name ends like an image's, whatever its case."""
+    return Path(name).suffix.lower() in IMAGE_SUFFIXES
+
+
+def decode(file: Path) -> Image.Image:
+    """Return the whole image of a file in its own mode (orientation tags are not applied).
+
+    Raises:
+        DataError: the file is missing, no image, or truncated.
+    """
+    try:
+        with Image.open(file) as image:
+            image.load()
+            return image.copy()
+    except FileNotFoundError:
+        raise DataError(f"Expected the image {file}, got no such file. Copy it there or mend the path.") from None
+    except _BROKEN as error:
+        raise DataError(
+            f"Expected a whole image in {file}, got one that cannot be read ({error}). Copy or download it anew."
+        ) from error
+
+
+def check_sums(file: Path) -> None:
+    """Raise `DataError` when a file's check sums or its end are wrong, where the format has them (PNG).
+
+    Such a file may still decode to pixels, though perhaps not to those that were written.
+    """
+    try:
+        with Image.open(file) as image:
+            image.verify()
+    except _BROKEN as error:
+        raise DataError(f"Expected an undamaged image in {file}, got {error}. Copy or download it anew.") from error
+
+
+def size_of(file: Path) -> tuple[int, int]:
+    """Return (width, height) in pixels from a file's header, without decoding it.
+
+    Raises:
+        DataError: the file is missing or no image.
+    """
+    try:
+        with Image.open(file) as image:
+            return image.size
+    except _BROKEN as error:
+        raise DataError(f"Expected an image in {file}, got none ({error}). Copy or download it anew.") from error
+
+
+def to_rgb(image: Image.Image, file: Path) -> Image.Image:
+    """Return an image as 8-bit RGB.
+
+    Grey becomes three equal channels, a palette its colours; an alpha channel is dropped. 16-bit grey is scaled by
+    255 / 65535 and rounded, so that white stays white.
+
+    Args:
+        image: any mode that Pillow reads.
+        file: where it was read, for the message.
+
+    Raises:
+        DataError: pixels that have no defined range (floating point, or integers outside 16 bit).
+    """
+    if image.mode in _SIXTEEN_BIT:
+        values = np.asarray(image).astype(np.int64)
+        if values.min() < 0 or values.max() > 65535:
+            raise DataError(f"Expected 16-bit pixels in {file}, got values outside 0-65535. Save it with 8 or 16 bit.")
+        image = Image.fromarray(((values + 128) // 257).astype(np.uint8))
+    if image.mode == "F":
+        raise DataError(f"Expected integer pixels in {file}, got floating-point ones. Save it with 8 or 16 bit.")
+    if image.mode == "P" and "transparency" in image.info:
+        image = image.convert("RGBA")
+    return image if image.mode == "RGB" else image.convert("RGB")

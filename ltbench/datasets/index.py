@@ -1,0 +1,113 @@
+"""The datasets that the suite knows, and where on disk they lie."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+from ltbench.core import Dataset
+from ltbench.datasets import dagm, folder, mvtec, shapes, visa
+from ltbench.datasets.shapes import cache_folder
+from ltbench.datasets.source import DatasetSource
+from ltbench.datasets.verify import Verification
+from ltbench.errors import DataError, suggest
+
+__all__ = ["SOURCES", "DatasetSource", "Verification", "cache_folder", "load_dataset", "locate", "source_named"]
+
+SOURCES: dict[str, DatasetSource] = {s.name: s for s in (mvtec.SOURCE, visa.SOURCE, dagm.SOURCE, shapes.SOURCE)}
+"""The built-in datasets by name."""
+
+
+def source_named(name: str) -> DatasetSource:
+    """Return the built-in dataset of that name; any other name is that of a folder in MVTec AD layout."""
+    if name in SOURCES:
+        return SOURCES[name]
+    return replace(folder.SOURCE, name=name, index=partial(folder.index_tree, name=name))
+
+
+def locate(name: str, data_root: Path | None) -> Path:
+    """Return the root folder of a dataset.
+
+    Args:
+        name: a built-in dataset, or the basename of a folder in MVTec AD layout.
+        data_root: the folder that holds datasets as subfolders (under a built-in's name or usual folder name,
+            whatever the case), or the dataset's own root. `shapes` needs none: it is drawn into the cache when it is
+            first indexed.
+
+    Raises:
+        DataError: there is no such folder; the message names what was looked for.
+    """
+    if name == shapes.SOURCE.name:
+        return shapes.cached_root()
+    if name not in SOURCES:
+        return _locate_folder(name, data_root)
+    source = SOURCES[name]
+    if data_root is None:
+        raise DataError(
+            f"Expected the folder of {source.title}, got no data root. Pass --data-root DIR or set LTBENCH_DATA; "
+            f"get the images from {source.homepage}."
+        )
+    _require_data_root(data_root)
+    candidates = [*_subfolders_like(data_root, (source.name, *source.aliases)), data_root]
+    for candidate in candidates:
+        if any((candidate / category).is_dir() for category in source.categories):
+            return candidate
+    if len(candidates) > 1:
+        return candidates[0]  # there, but without a category: the index names the one that is missing
+    if data_root.name.lower() in {alias.lower() for alias in (source.name, *source.aliases)}:
+        return data_root
+    looked = ", ".join((source.name, *source.aliases))
+    raise DataError(
+        f"Expected {source.title} in {data_root}, got no subfolder named {looked} and none of its categories "
+        f"({source.categories[0]}, ...). Get it from {source.homepage} and unpack it there, or pass --data-root DIR."
+    )
+
+
+def _require_data_root(data_root: Path) -> None:
+    if not data_root.is_dir():
+        raise DataError(f"Expected a folder as data root, got {data_root}, which is none. Mend --data-root.")
+
+
+def _subfolders_like(parent: Path, names: tuple[str, ...]) -> Iterator[Path]:
+    """Yield the subfolders called like one of the names (`a/b` reaches two levels down), in the order of names."""
+    for name in names:
+        found = [parent]
+        for part in name.split("/"):
+            found = [
+                entry
+                for folder_ in found
+                for entry in sorted(folder_.iterdir())
+                if entry.name.lower() == part.lower() and entry.is_dir()
+            ]
+        yield from found
+
+
+def _locate_folder(name: str, data_root: Path | None) -> Path:
+    known = f"a built-in dataset ({', '.join(sorted(SOURCES))})"
+    if data_root is None:
+        raise DataError(
+            f"Expected {known} or a folder below a data root, got {name!r} and no data root. "
+            f"Pass --data-root DIR for a folder of your own. {suggest(name, SOURCES)}"
+        )
+    _require_data_root(data_root)
+    if name in ("", ".", "..") or any(mark in name for mark in "/\\:"):
+        raise DataError(f"Expected the basename of a folder in {data_root}, got {name!r}. Remove slashes and dots.")
+    if (data_root / name).is_dir():
+        return data_root / name
+    if data_root.resolve().name == name:
+        return data_root
+    raise DataError(
+        f"Expected {known} or the folder {data_root / name} in MVTec AD layout, got neither. "
+        f"Mend the name or --data-root. {suggest(name, SOURCES)}"
+    )
+
+
+def load_dataset(name: str, data_root: Path | None) -> Dataset:
+    """Return a dataset with its root: a built-in, or a folder in MVTec AD layout.
+
+    Raises:
+        DataError: the folder is not found, or its tree does not fit.
+    """
+    return source_named(name).index(locate(name, data_root))

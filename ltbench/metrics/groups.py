@@ -1,0 +1,162 @@
+"""From a method's prediction to the table's numbers: all metrics of one category, then means over categories.
+
+Categories are evaluated one by one, so that the maps of one need not be kept while the next is predicted.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import ndimage
+
+from ltbench.core import Protocol
+from ltbench.errors import DataError
+from ltbench.metrics.ranking import Flags, UndefinedMetricError, Values, checked_labels, ranking_metrics
+from ltbench.metrics.region import check_maps, check_masks, pixel_metrics
+
+IMAGE_METRICS = ("image_auroc", "image_ap", "image_f1_max")
+GROUPS = ("high", "low", "avg")
+"""The groups beside the categories themselves."""
+
+
+class CategoryMetrics(NamedTuple):
+    """The metrics of one category.
+
+    Args:
+        values: metric id -> value in [0, 1].
+        reasons: metric id -> why it has no value; every metric is in one of the two.
+    """
+
+    values: dict[str, float]
+    reasons: dict[str, str]
+
+
+class GroupMetrics(NamedTuple):
+    """The metrics of a run.
+
+    Args:
+        values: metric id -> group -> value in [0, 1] (a `ltbench.core.Metrics`).
+        reasons: metric id -> group -> why there is no value.
+    """
+
+    values: dict[str, dict[str, float]]
+    reasons: dict[str, dict[str, str]]
+
+
+def pixel_metric_ids(limit: float = 0.3) -> tuple[str, ...]:
+    """Return the pixel metrics' ids; AUPRO's says up to which percentage it integrates."""
+    return ("pixel_auroc", "pixel_ap", "pixel_f1_max", f"pixel_aupro_{100 * limit:g}")
+
+
+def metric_ids(limit: float = 0.3) -> tuple[str, ...]:
+    """Return every metric id in the order of tables."""
+    return (*IMAGE_METRICS, *pixel_metric_ids(limit))
+
+
+def evaluate_category(
+    scores: ArrayLike, labels: ArrayLike, maps: Values, masks: Flags | None, protocol: Protocol
+) -> CategoryMetrics:
+    """Return every metric of one category.
+
+    Args:
+        scores: (N,) the method's image scores.
+        labels: (N,) True for an anomalous image. They come from the dataset and not from the masks: a small defect can
+            vanish from a mask that is resized, and its image stays anomalous.
+        maps: (N, H, W) anomaly maps.
+        masks: (N, H, W) booleans, True = defect, or None for a category that has no masks.
+        protocol: image-score rule, AUPRO limit and connectivity.
+
+    Raises:
+        ContractError: scores or maps of another shape or type, or not finite.
+        DataError: labels or masks that do not fit the maps, or a defect in an image labelled good.
+    """
+    check_maps(maps)
+    flags = checked_labels(labels)
+    if len(flags) != len(maps):
+        raise DataError(f"Expected as many labels as maps, got {len(flags)} and {len(maps)}. Give one an image.")
+    pixel_ids = pixel_metric_ids(protocol.aupro_limit)
+    values: dict[str, float] = {}
+    reasons: dict[str, str] = {}
+    try:
+        values |= zip(IMAGE_METRICS, ranking_metrics(image_scores(scores, maps, protocol), flags), strict=True)
+    except UndefinedMetricError as undefined:
+        reasons |= dict.fromkeys(IMAGE_METRICS, str(undefined))
+    try:
+        values |= zip(pixel_ids, _pixel_values(maps, flags, masks, protocol), strict=True)
+    except UndefinedMetricError as undefined:
+        reasons |= dict.fromkeys(pixel_ids, str(undefined))
+    return CategoryMetrics(values, reasons)
+
+
+def _pixel_values(maps: Values, flags: Flags, masks: Flags | None, protocol: Protocol) -> tuple[float, ...]:
+    if masks is None:
+        raise UndefinedMetricError("no masks")
+    check_masks(masks, maps.shape)
+    for image in np.flatnonzero(~flags):
+        if masks[image].any():
+            raise DataError(f"Expected an empty mask for a good image, got a defect in image {image}. Mend its label.")
+    return pixel_metrics(maps, masks, limit=protocol.aupro_limit, connectivity=protocol.aupro_connectivity)
+
+
+def image_scores(scores: ArrayLike, maps: Values, protocol: Protocol) -> NDArray[np.number[Any]]:
+    """Return the image scores that the protocol ranks: the method's, or the maximum of each smoothed map.
+
+    Args:
+        scores: (N,) the method's image scores.
+        maps: (N, H, W) anomaly maps.
+        protocol: image-score rule and the Gaussian's standard deviation in pixels.
+    """
+    if protocol.image_score == "method":
+        return np.asarray(scores)
+    sigma = protocol.image_score_sigma
+    return np.array([ndimage.gaussian_filter(one, sigma).max() for one in maps], maps.dtype)
+
+
+def aggregate(
+    values: Mapping[str, Mapping[str, float]],
+    reasons: Mapping[str, Mapping[str, str]],
+    high: Iterable[str],
+    low: Iterable[str],
+) -> GroupMetrics:
+    """Return every metric by category, and its unweighted means over the high, the low and all categories.
+
+    A mean is over the categories that have the metric; a group of which none has it has a reason instead.
+
+    Args:
+        values: category -> metric id -> value.
+        reasons: category -> metric id -> why it has no value.
+        high: the majority categories (the head).
+        low: the minority categories (the tail).
+
+    Raises:
+        DataError: a category that was not evaluated, that is in neither or in both groups, or is named like a group.
+    """
+    members = {"high": tuple(high), "low": tuple(low)}
+    members["avg"] = members["high"] + members["low"]
+    if sorted(members["avg"]) != sorted(values) or set(GROUPS) & set(values):
+        raise DataError(
+            f"Expected each of {sorted(values)} in high or low once, got {members['high']} and {members['low']}. "
+            f"List every category once, and name none {', '.join(GROUPS)}."
+        )
+    by_group: dict[str, dict[str, float]] = {}
+    missing: dict[str, dict[str, str]] = {}
+    for metric in dict.fromkeys(metric for part in (values, reasons) for found in part.values() for metric in found):
+        has = {category: found[metric] for category, found in values.items() if metric in found}
+        lacks = {category: found[metric] for category, found in reasons.items() if metric in found}
+        means: dict[str, float] = {}
+        for group, categories in members.items():
+            present = [has[category] for category in categories if category in has]
+            if present:
+                # an exact sum, so that the order of the categories changes nothing
+                means[group] = math.fsum(present) / len(present)
+            else:
+                lacks[group] = "no category has it" if categories else "no categories"
+        if has:
+            by_group[metric] = has | means
+        if lacks:
+            missing[metric] = lacks
+    return GroupMetrics(by_group, missing)

@@ -1,0 +1,173 @@
+"""A method's hyper-parameters: what they are, and the checked values of one run.
+
+They are the dataclass fields that its constructor takes. A field's annotation is its type and, through pydantic's
+`Field`, its range and its description: `coreset_ratio: Annotated[float, Field(gt=0, le=1, description="...")] = 0.1`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
+
+import yaml
+from pydantic import TypeAdapter, ValidationError
+from pydantic.fields import FieldInfo
+
+from ltbench.errors import SpecError, UnknownNameError
+from ltbench.method import Method, Probe
+
+
+@dataclass(frozen=True, slots=True)
+class HyperParameter:
+    """One hyper-parameter of a method.
+
+    Args:
+        name: the field's name.
+        annotation: its annotated type, with range and description.
+        default: its default value.
+    """
+
+    name: str
+    annotation: Any
+    default: Any
+
+    @property
+    def type_name(self) -> str:
+        """The type as a reader would write it: `float`, `tuple[int, ...]`, `'exact' | 'approximate'`."""
+        return _type_name(_bare(self.annotation))
+
+    @property
+    def choices(self) -> tuple[Any, ...]:
+        """The values of a `Literal`, else nothing."""
+        bare = _bare(self.annotation)
+        return get_args(bare) if _is_literal(bare) else ()
+
+    @property
+    def description(self) -> str:
+        """What it means, or "" if the method does not say."""
+        return next((m.description or "" for m in self._metadata if isinstance(m, FieldInfo)), "")
+
+    @property
+    def probe(self) -> Probe | None:
+        """How the contract check varies it, if the method says so."""
+        return next((m for m in self._metadata if isinstance(m, Probe)), None)
+
+    @property
+    def _metadata(self) -> tuple[Any, ...]:
+        return get_args(self.annotation)[1:] if get_origin(self.annotation) is Annotated else ()
+
+    def validate(self, value: object) -> Any:
+        """Return the value as the field's type (a list as a tuple, `1e-3` as a number).
+
+        Raises:
+            SpecError: the value has another type or lies outside the range.
+        """
+        adapter: TypeAdapter[Any] = TypeAdapter(self.annotation)
+        try:
+            return adapter.validate_json(json.dumps(value), strict=True)
+        except (ValidationError, TypeError) as error:
+            number = _as_number(value)  # YAML 1.1 reads 1e-3 as text
+            if number is not None:
+                return self.validate(number)
+            why = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
+            raise SpecError(
+                f"Expected {self.type_name} for hyper-parameter {self.name!r}, got {value!r} ({_lower(why)}). "
+                f"Its default is {self.default!r}."
+            ) from None
+
+
+def hyper_parameters(method: type[Method]) -> tuple[HyperParameter, ...]:
+    """Return the hyper-parameters of a method, in the order of its fields.
+
+    Raises:
+        SpecError: the class is no dataclass, or a field has no default.
+    """
+    if not hasattr(method, "__dataclass_fields__"):
+        raise SpecError(f"Expected a dataclass, got {method.__name__}. Decorate it with @dataclass.")
+    hints = get_type_hints(method, include_extras=True)
+    return tuple(
+        HyperParameter(field.name, hints[field.name], _default(method, field))
+        for field in dataclasses.fields(method)  # type: ignore[arg-type]
+        if field.init
+    )
+
+
+def resolve(method: type[Method], *settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return every hyper-parameter of a method, the defaults overridden by each of the settings in turn.
+
+    Raises:
+        UnknownNameError: a setting that is no field; the nearest name is offered.
+        SpecError: a value of the wrong type or range.
+    """
+    known = {parameter.name: parameter for parameter in hyper_parameters(method)}
+    values = {name: parameter.default for name, parameter in known.items()}
+    for setting in settings:
+        for name, value in setting.items():
+            if name not in known:
+                raise UnknownNameError(f"hyper-parameter of {method.info.name}", name, known)
+            values[name] = known[name].validate(value)
+    return values
+
+
+def plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return hyper-parameters as plain JSON values (tuples as lists), as a `RunSpec` holds them."""
+    result: dict[str, Any] = json.loads(json.dumps(dict(values)))
+    return result
+
+
+def parse_assignments(assignments: Iterable[str]) -> dict[str, Any]:
+    """Return `["coreset_ratio=0.01", "layers=[2, 3]"]` as a mapping; values are read as YAML.
+
+    Raises:
+        SpecError: no `=`, or text that is no YAML value.
+    """
+    result: dict[str, Any] = {}
+    for assignment in assignments:
+        name, equals, text = assignment.partition("=")
+        if not equals or not name.strip():
+            raise SpecError(f"Expected -p key=value, got {assignment!r}. Write for example -p coreset_ratio=0.01.")
+        try:
+            result[name.strip()] = yaml.safe_load(text)
+        except yaml.YAMLError:
+            raise SpecError(f"Expected a value in -p {assignment!r}, got text that is not YAML. Quote it.") from None
+    return result
+
+
+def _default(method: type[Method], field: dataclasses.Field[Any]) -> Any:
+    if field.default is not dataclasses.MISSING:
+        return field.default
+    if field.default_factory is not dataclasses.MISSING:
+        return field.default_factory()
+    raise SpecError(f"Expected a default for {method.__name__}.{field.name}, got none. Give every field a default.")
+
+
+def _bare(annotation: Any) -> Any:
+    return get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
+
+
+def _is_literal(bare: Any) -> bool:
+    return getattr(get_origin(bare), "__name__", str(get_origin(bare))).endswith("Literal")
+
+
+def _type_name(bare: Any) -> str:
+    if _is_literal(bare):
+        return " | ".join(repr(choice) for choice in get_args(bare))
+    if isinstance(bare, type) and not get_args(bare):
+        return bare.__name__
+    return str(bare).replace("typing.", "").replace("NoneType", "None")
+
+
+def _as_number(value: object) -> float | None:
+    if not isinstance(value, str):
+        return None
+    try:
+        return float(value)
+    except ValueError:
+        return None
+
+
+def _lower(message: str) -> str:
+    return message[:1].lower() + message[1:]

@@ -1,0 +1,95 @@
+"""Progress on the terminal, and the seconds spent in each phase of a run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Sized
+from contextlib import contextmanager
+from typing import TypeVar
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+T = TypeVar("T")
+
+PLAIN_SECONDS = 10.0
+"""Seconds between two plain lines where there is no terminal."""
+
+
+class ConsoleProgress:
+    """A `method.Progress` that shows a bar on a terminal and a line now and then elsewhere.
+
+    Args:
+        console: where to write; standard error by default, so that `--json` stays clean.
+        quiet: show nothing, measure only.
+    """
+
+    def __init__(self, console: Console | None = None, *, quiet: bool = False) -> None:
+        self.console = console or Console(stderr=True)
+        self.quiet = quiet
+        self.seconds: dict[str, float] = {}
+        self._stage = ""
+        self._nested = False
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Prefix what is shown inside with a name ("predict bottle 3/15")."""
+        before, self._stage = self._stage, name
+        try:
+            yield
+        finally:
+            self._stage = before
+
+    @contextmanager
+    def timed(self, phase: str) -> Iterator[None]:
+        """Add the seconds spent inside the block to `seconds[phase]`."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[phase] = self.seconds.get(phase, 0.0) + time.perf_counter() - start
+
+    def track(self, items: Iterable[T], phase: str, total: int | None = None) -> Iterator[T]:
+        """Yield the items, showing the stage, the phase, how many of `total` are done and the time left."""
+        if total is None and isinstance(items, Sized):
+            total = len(items)
+        if self.quiet or self._nested:
+            yield from items
+            return
+        self._nested = True
+        title = f"{self._stage}: {phase}" if self._stage else phase
+        try:
+            yield from self._bar(items, title, total) if self.console.is_terminal else self._lines(items, title, total)
+        finally:
+            self._nested = False
+
+    def _bar(self, items: Iterable[T], title: str, total: int | None) -> Iterator[T]:
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+        )
+        with Progress(*columns, console=self.console, transient=True) as bar:
+            task = bar.add_task(title, total=total)
+            for item in items:
+                yield item
+                bar.advance(task)
+
+    def _lines(self, items: Iterable[T], title: str, total: int | None) -> Iterator[T]:
+        start = last = time.monotonic()
+        for done, item in enumerate(items):
+            now = time.monotonic()
+            if now - last >= PLAIN_SECONDS:
+                last = now
+                self.console.print(_line(title, done, total, now - start), highlight=False, markup=False)
+            yield item
+
+
+def _line(title: str, done: int, total: int | None, seconds: float) -> str:
+    if not total:
+        return f"{title}: {done} done, {seconds:.0f} s"
+    left = seconds / done * (total - done) if done else float("nan")
+    return f"{title}: {done}/{total}, {seconds:.0f} s, {left:.0f} s left"

@@ -1,0 +1,150 @@
+"""The methods by name, found without importing them.
+
+A method is a folder of the package `methods` with a `method.py` that defines `METHOD`, or an entry point of the group
+`ltbench.methods` (`name = package.module` or `name = package.module:METHOD`) of any installed package.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import importlib
+import pkgutil
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ltbench.errors import ContractError, LtbenchError, SpecError, UnknownNameError
+from ltbench.method import Method
+from ltbench.parameters import hyper_parameters
+
+PACKAGE = "methods"
+GROUP = "ltbench.methods"
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """Named settings of a method, as its `presets.yaml` has them.
+
+    Args:
+        name: "paper", "offline", ...
+        description: one line for `ltbench methods show`.
+        parameters: hyper-parameter -> value; the others keep their defaults.
+        protocol: the protocol that goes with it, or None for the suite's default.
+        splits: patterns of the split names that take this preset when none is named ("mvtec_k*").
+    """
+
+    name: str
+    description: str = ""
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    protocol: str | None = None
+    splits: tuple[str, ...] = ()
+
+
+def method_names() -> list[str]:
+    """Return the names of all methods, sorted; nothing is imported.
+
+    Raises:
+        LtbenchError: two packages offer a method of the same name.
+    """
+    return sorted(_targets())
+
+
+def method_class(name: str) -> type[Method]:
+    """Import a method and return its class.
+
+    Raises:
+        UnknownNameError: no method of that name.
+        LtbenchError: its module cannot be imported.
+        ContractError: its module defines no `METHOD`, or one of another name.
+    """
+    targets = _targets()
+    if name not in targets:
+        raise UnknownNameError("method", name, targets)
+    module_name, _, attribute = targets[name].partition(":")
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        raise LtbenchError(
+            f"Expected method {name!r} to import, got {type(error).__name__}: {error}. "
+            f"Install what {module_name} needs."
+        ) from error
+    method: type[Method] | None = getattr(module, attribute or "METHOD", None)
+    if method is None:
+        raise ContractError(f"Expected METHOD in {module_name}, got none. End the module with METHOD = YourClass.")
+    if method.info.name != name:
+        raise ContractError(f"Expected info.name {name!r} in {module_name}, got {method.info.name!r}. Make them equal.")
+    return method
+
+
+def presets(method: type[Method]) -> dict[str, Preset]:
+    """Return the presets of a method by name, from the `presets.yaml` beside its module.
+
+    Raises:
+        SpecError: the file is not a mapping of presets as `Preset` describes them, or sets an unknown hyper-parameter.
+    """
+    module_file = sys.modules[method.__module__].__file__
+    path = Path(module_file).parent / "presets.yaml" if module_file else None
+    if path is None or not path.is_file():
+        return {}
+    content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    if not isinstance(content, dict):
+        raise SpecError(f"Expected a mapping of presets in {path}, got {type(content).__name__}. Write name: settings.")
+    return {name: _preset(path, method, str(name), settings) for name, settings in content.items()}
+
+
+def choose_preset(method: type[Method], name: str | None, split: str) -> Preset:
+    """Return the named preset, else the first whose `splits` patterns match the split, else the bare defaults.
+
+    Raises:
+        UnknownNameError: no preset of that name.
+    """
+    known = presets(method)
+    if name is not None:
+        if name not in known:
+            raise UnknownNameError(f"preset of {method.info.name}", name, known)
+        return known[name]
+    for preset in known.values():
+        if any(fnmatch.fnmatchcase(split, pattern) for pattern in preset.splits):
+            return preset
+    return Preset("defaults", "The defaults of the hyper-parameters.")
+
+
+def _targets() -> dict[str, str]:
+    package = importlib.import_module(PACKAGE)
+    targets = {
+        module.name: f"{PACKAGE}.{module.name}.method"
+        for module in pkgutil.iter_modules(package.__path__)
+        if module.ispkg
+    }
+    for entry in entry_points(group=GROUP):
+        if entry.name in targets:
+            raise LtbenchError(
+                f"Expected one method named {entry.name!r}, got {targets[entry.name]} and {entry.value}. Rename one."
+            )
+        targets[entry.name] = entry.value
+    return targets
+
+
+def _preset(path: Path, method: type[Method], name: str, settings: Any) -> Preset:
+    known = {"description", "parameters", "protocol", "splits"}
+    if not isinstance(settings, dict) or not set(settings) <= known:
+        got = sorted(set(settings) - known) if isinstance(settings, dict) else settings
+        raise SpecError(f"Expected {sorted(known)} in preset {name!r} of {path}, got {got}. Mend the file.")
+    parameters = settings.get("parameters") or {}
+    unknown = set(parameters) - {parameter.name for parameter in hyper_parameters(method)}
+    if unknown:
+        raise SpecError(
+            f"Expected hyper-parameters in preset {name!r} of {path}, got {sorted(unknown)}. Mend the file."
+        )
+    return Preset(
+        name,
+        settings.get("description", ""),
+        parameters,
+        settings.get("protocol"),
+        tuple(settings.get("splits") or ()),
+    )

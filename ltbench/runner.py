@@ -1,0 +1,288 @@
+"""Run a RunSpec: wrap the split's images, fit, predict category by category, evaluate, and leave a record."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ltbench.blocks.feature_store import DiskFeatureStore, default_folder
+from ltbench.core import Dataset, Prediction, Protocol, RunSpec, Split
+from ltbench.datasets.images import DiskImages, read_mask
+from ltbench.datasets.index import load_dataset
+from ltbench.environment import environment, parse_size, peak_memory, resolve_device
+from ltbench.errors import ContractError, DataError
+from ltbench.method import FeatureStore, ImageSet, Method, Runtime
+from ltbench.metrics.groups import aggregate, evaluate_category, image_scores
+from ltbench.parameters import parse_assignments, plain, resolve
+from ltbench.progress import ConsoleProgress
+from ltbench.protocols import protocol_named
+from ltbench.records import RECORD, RunRecord, claimed, new_folder, read_record, run_folder, write_record
+from ltbench.registry import choose_preset, method_class
+from ltbench.splits.files import find_split
+
+DEFAULT_PROTOCOL = "common"
+MAPS = "maps"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run that is ready to start.
+
+    Args:
+        spec: what is run.
+        preset: where the hyper-parameters came from.
+        method: the method's class.
+        values: the hyper-parameters as its constructor takes them.
+    """
+
+    spec: RunSpec
+    preset: str
+    method: type[Method]
+    values: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A finished run: its record, its folder, and whether it was found rather than run."""
+
+    record: RunRecord
+    folder: Path
+    reused: bool
+
+
+@dataclass
+class Harness:
+    """Where and how runs take place: everything that does not change their numbers.
+
+    Args:
+        results: the results folder.
+        device: torch device.
+        feature_store: features on disk, or None.
+        progress: where progress is shown and seconds are counted.
+        force: repeat a run that is finished.
+        save_maps: keep the anomaly maps beside the record.
+    """
+
+    results: Path
+    device: str = "cpu"
+    feature_store: FeatureStore | None = None
+    progress: ConsoleProgress = field(default_factory=lambda: ConsoleProgress(quiet=True))
+    force: bool = False
+    save_maps: bool = False
+
+    @classmethod
+    def of(cls, results: Path, device: str, cache_size: str, *, force: bool, save_maps: bool, quiet: bool) -> Harness:
+        """Return the harness that the options of the command line describe.
+
+        Args:
+            results: the results folder.
+            device: "auto", "cpu", "cuda" or "cuda:N".
+            cache_size: bound of the feature store ("20GB"), "0" for none.
+            force: repeat a finished run.
+            save_maps: keep the anomaly maps.
+            quiet: show no progress.
+
+        Raises:
+            SpecError: a device that is not there, or a size that is none.
+        """
+        bound = parse_size(cache_size)
+        store = DiskFeatureStore(default_folder(), bound) if bound else None
+        return cls(results, resolve_device(device), store, ConsoleProgress(quiet=quiet), force, save_maps)
+
+
+def run_by_name(
+    method: str,
+    split: str,
+    data_root: Path | None,
+    harness: Harness,
+    preset: str | None = None,
+    assignments: Iterable[str] = (),
+    protocol: str | None = None,
+    seed: int = 0,
+) -> Outcome:
+    """Run a method on a split, each given by name, as `ltbench run` does.
+
+    Args:
+        method: registry name.
+        split: name or file of a split.
+        data_root: folder of the datasets.
+        harness: where and how it runs.
+        preset: preset name or None.
+        assignments: hyper-parameters as `key=value`.
+        protocol: protocol name or None.
+        seed: seed of the method.
+    """
+    overrides = parse_assignments(assignments)
+    method_class(method)  # a wrong name is told before anything is read
+    found = find_split(split, lambda name: load_dataset(name, data_root))
+    planned = plan(method, found, preset=preset, parameters=overrides, protocol=protocol, seed=seed)
+    return run(planned, found, load_dataset(found.dataset, data_root), harness)
+
+
+def plan(
+    method: str,
+    split: Split,
+    *,
+    preset: str | None = None,
+    parameters: Mapping[str, Any] | None = None,
+    protocol: str | None = None,
+    seed: int = 0,
+) -> Plan:
+    """Resolve names to a run.
+
+    Args:
+        method: registry name.
+        split: what trains and what tests.
+        preset: name, or None for the paper's preset for this split if there is one, else the defaults.
+        parameters: hyper-parameters that override the preset.
+        protocol: name, or None for the preset's, else `common`.
+        seed: seed of the method.
+
+    Raises:
+        UnknownNameError: an unknown method, preset, protocol or hyper-parameter.
+        SpecError: a hyper-parameter of the wrong type or range.
+    """
+    cls = method_class(method)
+    chosen = choose_preset(cls, preset, split.name)
+    values = resolve(cls, chosen.parameters, parameters or {})
+    chosen_protocol = protocol_named(protocol or chosen.protocol or DEFAULT_PROTOCOL)
+    spec = RunSpec(method, plain(values), split.name, split.sha256, chosen_protocol, seed)
+    return Plan(spec, chosen.name, cls, values)
+
+
+def run(planned: Plan, split: Split, dataset: Dataset, harness: Harness) -> Outcome:
+    """Run a plan, or find its finished record.
+
+    Raises:
+        DataError: the split names images that the dataset lacks, or one that cannot be read.
+        ContractError: the method returned something else than the contract says.
+        LtbenchError: the results folder cannot be written to.
+    """
+    folder = run_folder(harness.results, planned.spec)
+    with claimed(harness.results, planned.spec):
+        has_all = (folder / RECORD).is_file() and ((folder / MAPS).is_dir() or not harness.save_maps)
+        if has_all and not harness.force:
+            return Outcome(read_record(folder), folder, reused=True)
+        check_split(split, dataset)
+        with new_folder(folder) as temporary:
+            (maps := temporary / MAPS).mkdir()
+            record = _run(planned, split, dataset, harness, maps)
+            if not harness.save_maps:
+                maps.rmdir()
+            write_record(temporary, record)
+    return Outcome(record, folder, reused=False)
+
+
+def check_split(split: Split, dataset: Dataset) -> None:
+    """Raise `DataError` unless every image of the split is in the dataset, as what the split says it is."""
+    named = {path for images in split.train.values() for path in (*images.normal, *images.contaminant)}
+    named |= {path for paths in split.test.values() for path in paths}
+    lacking = sorted(named - set(dataset.by_path))
+    if lacking:
+        shown = ", ".join(lacking[:3]) + (f" and {len(lacking) - 3} more" if len(lacking) > 3 else "")
+        raise DataError(
+            f"Expected every image of split {split.name} in {dataset.root}, got none at {shown}. "
+            f"Check the folder with `ltbench datasets verify {dataset.name}`."
+        )
+    for images in split.train.values():
+        wrong = [path for path in images.normal if dataset.by_path[path].is_anomalous]
+        wrong += [path for path in images.contaminant if not dataset.by_path[path].is_anomalous]
+        if wrong:
+            raise DataError(f"Expected {wrong[0]} to be what split {split.name} calls it, got the other. Make it anew.")
+
+
+def shuffled(paths: Iterable[str]) -> list[str]:
+    """Return paths in an order that tells nothing: by the sha256 of the path.
+
+    Sorted paths would put contaminants, whose folder is `test`, beside one another and categories in blocks.
+    """
+    return sorted(paths, key=lambda path: hashlib.sha256(path.encode()).digest())
+
+
+def _run(planned: Plan, split: Split, dataset: Dataset, harness: Harness, maps: Path) -> RunRecord:
+    spec, progress = planned.spec, harness.progress
+    progress.seconds.clear()
+    memory: dict[str, float] = {}
+    runtime = Runtime(spec.seed, harness.device, harness.feature_store, None, progress)
+    named = planned.method.info.uses_categories
+
+    def measured(phase: str) -> AbstractContextManager[Any]:
+        stack = ExitStack()
+        stack.enter_context(progress.timed(phase))
+        stack.enter_context(peak_memory(memory, phase))
+        return stack
+
+    train = [path for images in split.train.values() for path in (*images.normal, *images.contaminant)]
+    images = DiskImages(dataset, shuffled(train), spec.protocol, categories_visible=named)
+    with progress.stage("fit"), measured("fit"):
+        method = planned.method(**planned.values).fit(images, runtime)
+
+    values: dict[str, dict[str, float]] = {}
+    reasons: dict[str, dict[str, str]] = {}
+    scores: dict[str, list[dict[str, Any]]] = {}
+    for number, category in enumerate(sorted(split.test), start=1):
+        paths = shuffled(split.test[category])
+        tested = DiskImages(dataset, paths, spec.protocol, categories_visible=named)
+        with progress.stage(f"predict {category} {number}/{len(split.test)}"), measured("predict"):
+            prediction = _predict(method, tested, category)
+        with measured("evaluate"):
+            values[category], reasons[category] = _evaluate(prediction, paths, category, dataset, spec.protocol)
+        ranked = image_scores(prediction.scores, prediction.maps, spec.protocol)
+        scores[category] = [
+            {"path": path, "defect_type": dataset.by_path[path].defect_type, "score": float(score)}
+            for path, score in zip(paths, ranked, strict=True)
+        ]
+        if harness.save_maps:
+            _save_maps(maps / f"{category}.safetensors", prediction)
+    metrics, missing = aggregate(values, reasons, split.high, split.low)
+    return RunRecord(
+        spec=spec,
+        method=planned.method.info,
+        preset=planned.preset,
+        dataset=split.dataset,
+        recipe=split.recipe,
+        split_seed=split.seed,
+        high=split.high,
+        low=split.low,
+        counts=split.counts,
+        metrics=metrics,
+        missing=missing,
+        scores=scores,
+        seconds={phase: round(seconds, 3) for phase, seconds in progress.seconds.items()},
+        peak_memory_mib=memory,
+        environment=environment(harness.device),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        notes=runtime.notes,
+    )
+
+
+def _predict(method: Method, images: ImageSet, category: str) -> Prediction:
+    try:
+        prediction = method.predict(images)
+        prediction.check(len(images), images.size)
+    except ContractError as error:
+        raise ContractError(f"{method.info.name}, predicting {category}: {error}") from error
+    return prediction
+
+
+def _evaluate(
+    prediction: Prediction, paths: list[str], category: str, dataset: Dataset, protocol: Protocol
+) -> tuple[dict[str, float], dict[str, str]]:
+    samples = [dataset.by_path[path] for path in paths]
+    labels = np.array([sample.is_anomalous for sample in samples])
+    has_masks = any(sample.mask is not None for sample in samples)
+    masks = np.stack([read_mask(dataset, sample, protocol) for sample in samples]) if has_masks else None
+    return evaluate_category(prediction.scores, labels, prediction.maps, masks, protocol)
+
+
+def _save_maps(path: Path, prediction: Prediction) -> None:
+    from safetensors.numpy import save_file
+
+    save_file({"maps": prediction.maps}, path)

@@ -1,0 +1,1 @@
+"""The floor: distance to the mean training image."""

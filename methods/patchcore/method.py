@@ -1,0 +1,102 @@
+"""PatchCore (Roth et al., CVPR 2022, arXiv 2106.08265), as amazon-science/patchcore-inspection computes it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, ClassVar, Self
+
+import numpy as np
+from pydantic import Field
+
+from ltbench.blocks.memory_bank import Embedding, PatchEmbedder, Sampling, choose_coreset, score_images
+from ltbench.blocks.neighbours import NearestNeighbours
+from ltbench.blocks.state import load_state, save_state
+from ltbench.core import Prediction
+from ltbench.method import ImageSet, Method, MethodInfo, Probe, Runtime
+
+_APPROXIMATE = {"coreset": "approximate"}
+_OFFICIAL = {"embedding": "official", "embed_dim": 64}
+
+
+@dataclass
+class PatchCore:
+    """A memory bank of patch features, thinned out greedily; a patch scores by its nearest neighbour."""
+
+    info: ClassVar[MethodInfo] = MethodInfo("patchcore", "PatchCore", paper="arXiv:2106.08265")
+
+    backbone: Annotated[str, Field(description="timm's name"), Probe("tf_efficientnet_lite1")] = (
+        "wide_resnet50_2.tv_in1k"
+    )
+    weights: Annotated[str, Field(description="pretrained, random or a checkpoint's path"), Probe("random")] = (
+        "pretrained"
+    )
+    layers: Annotated[tuple[int, ...], Field(min_length=1, description="feature levels, finest first"), Probe((2,))] = (
+        2,
+        3,
+    )
+    embedding: Annotated[Embedding, Field(description="how feature maps become patch vectors")] = "official"
+    embed_dim: Annotated[int, Field(ge=1, description="length of an official patch vector"), Probe(32, _OFFICIAL)] = (
+        1024
+    )
+    coreset: Annotated[Sampling, Field(description="how the memory bank is thinned out")] = "approximate"
+    coreset_ratio: Annotated[float, Field(gt=0, le=1, description="share of the patches that is kept")] = 0.1
+    projection_dim: Annotated[int, Field(ge=1, description="dimensions in which the coreset measures")] = 128
+    starting_points: Annotated[
+        int, Field(ge=1, description="random rows the approximate coreset starts from"), Probe(2, _APPROXIMATE)
+    ] = 10
+    neighbours: Annotated[int, Field(ge=1, description="nearest rows whose squared distances are averaged")] = 1
+    approximate_search: Annotated[
+        bool, Field(description="search with FAISS IVFPQ"), Probe(value=True, given={"coreset": "none", **_OFFICIAL})
+    ] = False
+    smoothing_sigma: Annotated[float, Field(ge=0, description="Gaussian over the map, in pixels")] = 4.0
+
+    memory_: NearestNeighbours = field(init=False, repr=False)
+    seed_: int = field(init=False, repr=False)
+
+    def fit(self, train: ImageSet, runtime: Runtime) -> Self:
+        """Collect the patches of all training images and keep a coreset of them."""
+        self._lend(runtime)
+        patches = self._embedder.matrix(train)
+        with runtime.progress.timed("coreset"):
+            kept = choose_coreset(
+                patches,
+                self.coreset_ratio,
+                self.coreset,
+                projection_dim=self.projection_dim,
+                starting_points=self.starting_points,
+                rng=np.random.RandomState(runtime.seed),
+            )
+        self.memory_ = NearestNeighbours(patches[kept], approximate=self.approximate_search, device=runtime.device)
+        return self
+
+    def predict(self, images: ImageSet) -> Prediction:
+        """Score patches by their distance to the memory bank."""
+        return score_images(
+            self._embedder,
+            images,
+            self.memory_,
+            neighbours=self.neighbours,
+            smoothing_sigma=self.smoothing_sigma,
+        )
+
+    def save(self, folder: Path) -> None:
+        """Write the hyper-parameters, the memory bank and the seed."""
+        save_state(folder, self, {**self.memory_.arrays(), "seed": np.array([self.seed_])})
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read what `save` wrote."""
+        method, state = load_state(cls, folder)
+        method._lend(Runtime(seed=state.pop("seed").item()))
+        method.memory_ = NearestNeighbours.from_arrays(state)
+        return method
+
+    def _lend(self, runtime: Runtime) -> None:
+        self.seed_ = runtime.seed
+        self._embedder = PatchEmbedder(
+            self.backbone, self.layers, self.weights, self.embedding, self.embed_dim, runtime=runtime
+        )
+
+
+METHOD: type[Method] = PatchCore

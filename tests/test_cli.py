@@ -1,0 +1,206 @@
+"""The command line as a user calls it: what it prints, what it refuses, and its exit codes."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ltbench.cli import main
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def ltbench(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
+    """Return a function that runs the command line in an empty folder: exit code, standard output and error."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["ltbench", *map(str, arguments)])
+        with pytest.raises(SystemExit) as caught:
+            main()
+        captured = capsys.readouterr()
+        return int(caught.value.code or 0), captured.out, captured.err
+
+    return run
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; sys.argv = ['ltbench', '--help']\n"
+        "from ltbench.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "heavy = {'torch', 'numpy', 'pandas', 'timm', 'faiss', 'sklearn', 'transformers'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+@pytest.mark.parametrize("command", ["run", "table", "make-splits", "check", "datasets", "methods", "datasets verify"])
+def test_every_command_has_help_with_examples(ltbench: Run, command: str) -> None:
+    code, out, _ = ltbench(*command.split(), "--help")
+    assert code == 0
+    assert "Examples:" in out
+
+
+def test_a_run_and_its_table(ltbench: Run, parts: Path, tmp_path: Path) -> None:
+    arguments = ["run", "--method", "mean_image", "--split", "parts_step2", "--data-root", parts, "--json"]
+    code, out, _ = ltbench(*arguments)
+    assert code == 0
+    printed: dict[str, Any] = json.loads(out)
+    assert Path(printed["run"]).is_dir()
+    assert set(printed["metrics"]["image_auroc"]) == {"bolt", "nut", "high", "low", "avg"}
+    assert printed["seconds"]["fit"] >= 0
+    assert not printed["reused"]
+    assert json.loads(ltbench(*arguments)[1])["reused"]
+    ltbench(*arguments, "--seed", "1")
+
+    code, out, _ = ltbench("table", "--dataset", "parts", "--metric", "image_auroc", "--format", "csv")
+    (row,) = csv.DictReader(io.StringIO(out))
+    assert code == 0
+    assert float(row["mean"]) == pytest.approx(100 * printed["metrics"]["image_auroc"]["avg"], abs=1e-4)
+    assert row["seeds"] == "2"
+    assert "| Mean image" in ltbench("table", "--group", "all")[1]
+
+
+def test_a_run_prints_a_table_for_people(ltbench: Run, parts: Path) -> None:
+    code, out, _ = ltbench("run", "-m", "mean_image", "-s", "parts_full", "--data-root", parts)
+    assert code == 0
+    assert "Mean image on parts_full, protocol common" in out
+    assert "no value (" in out, "the category without masks says why its cells are empty"
+    assert "found, not repeated" in ltbench("run", "-m", "mean_image", "-s", "parts_full", "--data-root", parts)[1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["-m", "mean_imag", "-s", "parts_full"], "Did you mean 'mean_image'"),
+        (["-m", "mean_image", "-s", "parts_ful"], "Did you mean 'full'"),
+        (["-m", "mean_image", "-s", "parts_step0"], "imbalance"),
+        (["-m", "mean_image", "-s", "parts_step2_noisy101"], "100"),
+        (["-m", "mean_image", "-s", "parts_full", "--preset", "papr"], "preset"),
+        (["-m", "mean_image", "-s", "parts_full", "-p", "smooth=1"], "Did you mean 'smoothing_sigma'"),
+        (["-m", "mean_image", "-s", "parts_full", "-p", "smoothing_sigma=-1"], "smoothing_sigma"),
+        (["-m", "mean_image", "-s", "parts_full", "-p", "smoothing_sigma"], "key=value"),
+        (["-m", "mean_image", "-s", "parts_full", "--protocol", "commn"], "Did you mean 'common'"),
+        (["-m", "mean_image", "-s", "parts_full", "--device", "cuda:7"], "--device cpu"),
+        (["-m", "mean_image", "-s", "parts_full", "--cache-size", "big"], "--cache-size"),
+        (["-m", "mean_image", "-s", "absent.json"], "absent.json"),
+        (["-m", "mean_image", "-s", "mvtec_full"], "mvtec"),
+        (["-m", "mean_image", "-s", "nothing_full"], "nothing"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(ltbench: Run, parts: Path, arguments: list[str], message: str) -> None:
+    code, out, err = ltbench("run", *arguments, "--data-root", parts)
+    assert code == 2
+    assert out == ""
+    assert message in err
+    assert err.count("\n") == 1
+    assert not list(Path("results").glob("runs/*"))
+
+
+def test_a_missing_data_root_is_told(ltbench: Run) -> None:
+    assert "--data-root" in ltbench("run", "-m", "mean_image", "-s", "mvtec_full")[2]
+    code, _, err = ltbench("run", "-m", "mean_image", "-s", "mvtec_full", "--data-root", "nowhere")
+    assert code == 2
+    assert "nowhere" in err
+
+
+def test_the_data_root_comes_from_the_environment(
+    ltbench: Run, parts: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("LTBENCH_DATA", str(parts))
+    monkeypatch.setenv("LTBENCH_RESULTS", str(tmp_path / "elsewhere"))
+    code, out, _ = ltbench("run", "-m", "mean_image", "-s", "parts_full", "--json")
+    assert code == 0
+    assert json.loads(out)["run"].startswith(str(tmp_path / "elsewhere"))
+
+
+def test_a_table_of_nothing_says_what_to_do(ltbench: Run) -> None:
+    code, _, err = ltbench("table")
+    assert code == 2
+    assert "ltbench run" in err
+
+
+def test_splits_of_a_folder(ltbench: Run, parts: Path) -> None:
+    arguments = ["--folder", parts / "parts", "--name", "parts", "--profile", "step2", "--noise", "25", "--seed", "3"]
+    code, out, _ = ltbench("make-splits", *arguments, "--out", "made")
+    assert code == 0
+    path = Path("made/parts/parts_step2_noisy25_seed3.json")
+    assert str(path) in out
+    split = json.loads(path.read_text())
+    assert list(split) == ["name", "dataset", "recipe", "seed", "high", "low", "counts", "train", "test", "sha256"]
+    assert split["counts"]["bolt"] == {"normal": 8, "contaminant": 2}
+    code, out, _ = ltbench("run", "-m", "mean_image", "-s", path, "--data-root", parts, "--json")
+    assert code == 0
+    path.write_text(path.read_text().replace('"seed": 3', '"seed": 4'))
+    code, _, err = ltbench("run", "-m", "mean_image", "-s", path, "--data-root", parts)
+    assert code == 2
+    assert "edited by hand" in err
+
+
+def test_splits_by_name_and_their_check(ltbench: Run, parts: Path) -> None:
+    assert ltbench("make-splits", "mvtec_step100", "--out", "made")[0] == 0
+    assert ltbench("make-splits", "mvtec_step100", "--check", "--out", "made")[0] == 0
+    path = Path("made/mvtec/mvtec_step100.json")
+    path.write_text(path.read_text().replace("000.png", "999.png", 1))
+    code, out, _ = ltbench("make-splits", "mvtec_step100", "--check", "--out", "made")
+    assert code == 1
+    assert "mvtec_step100" in out
+    code, _, err = ltbench("make-splits")
+    assert code == 2
+    assert "--all" in err
+
+
+def test_datasets(ltbench: Run, parts: Path) -> None:
+    code, out, _ = ltbench("datasets")
+    assert code == 0
+    assert all(name in out for name in ("mvtec", "visa", "dagm", "shapes", "CC BY-NC-SA"))
+    assert set(json.loads(ltbench("datasets", "--json")[1])) == {"mvtec", "visa", "dagm", "shapes"}
+    assert ltbench("datasets", "verify", "parts", "--data-root", parts)[0] == 0
+    code, out, err = ltbench("datasets", "verify", "mvtec", "--data-root", parts)
+    assert code == 2
+    assert "mvtec" in err
+
+
+def test_methods(ltbench: Run) -> None:
+    assert "patchcore" in ltbench("methods")[1]
+    assert json.loads(ltbench("methods", "--json")[1])["mean_image"]["presets"] == ["offline"]
+    code, out, _ = ltbench("methods", "show", "mean_image")
+    assert code == 0
+    assert "smoothing_sigma" in out
+    shown = json.loads(ltbench("methods", "show", "patchcore", "--preset", "offline", "--json")[1])
+    values = {row["name"]: row["value"] for row in shown["hyper_parameters"]}
+    assert values["backbone"] == "tf_efficientnet_lite0"
+    assert shown["trainable_parameters"] == 0
+    assert ltbench("methods", "show", "patchcor")[0] == 2
+
+
+def test_check(ltbench: Run) -> None:
+    code, out, _ = ltbench("check", "mean_image", "--json")
+    assert code == 0
+    assert all(result["passed"] for result in json.loads(out).values())
+
+
+def test_doctor(ltbench: Run, parts: Path) -> None:
+    code, out, _ = ltbench("doctor", "--data-root", parts, "--json")
+    report = json.loads(out)
+    assert code == (0 if report["healthy"] else 1)
+    assert {"Python", "PyTorch", "FAISS", "Weights", "Results", "Cache"} <= {row["topic"] for row in report["findings"]}
+    Path("results").write_text("a file where the folder should be")
+    code, out, _ = ltbench("doctor", "--results", "results/below")
+    assert code == 1
+    assert "--results" in out
+
+
+def test_version(ltbench: Run) -> None:
+    assert ltbench("--version")[1].strip()[0].isdigit()
