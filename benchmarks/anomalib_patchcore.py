@@ -1,6 +1,6 @@
 """The anomalib side of `patchcore_anomalib.py`: its PatchCore Engine on one category. Runs in anomalib's environment.
 
-The greedy coreset of anomalib takes most of the time and a constant time a pick; `--picks` of them are timed and the rest
+The greedy coreset of anomalib takes most of the time, the same for each pick; `--picks` are timed and the rest
 is extrapolated. Everything else runs whole. Prints one JSON object.
 """
 
@@ -55,7 +55,7 @@ def main() -> None:
     logging.disable(logging.WARNING)
 
     coreset = TimedCoreset(arguments.picks)
-    KCenterGreedy.select_coreset_idxs = lambda self: coreset(self)  # type: ignore[method-assign]
+    KCenterGreedy.select_coreset_idxs = lambda self: coreset(self)  # noqa: PLW0108 - it must bind self
     with tempfile.TemporaryDirectory() as scratch:
         start = time.perf_counter()
         _run(arguments.category, arguments.backbone, Path(scratch))

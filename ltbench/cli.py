@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import sys
+from functools import cache
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from ltbench import __version__
 from ltbench.errors import LtbenchError
+
+if TYPE_CHECKING:
+    from ltbench.core import Dataset
 
 app = typer.Typer(
     name="ltbench",
@@ -20,8 +24,8 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
-datasets_app = typer.Typer(help="List the datasets, or verify a folder.", rich_markup_mode="rich")
-methods_app = typer.Typer(help="List the methods, or show one.", rich_markup_mode="rich")
+datasets_app = typer.Typer(rich_markup_mode="rich")
+methods_app = typer.Typer(rich_markup_mode="rich")
 app.add_typer(datasets_app, name="datasets")
 app.add_typer(methods_app, name="methods")
 
@@ -156,24 +160,50 @@ def make_splits(
     every: Annotated[bool, typer.Option("--all", help="All committed splits.")] = False,
     data_root: DataRoot = None,
     folder: Annotated[Path | None, typer.Option(help="A folder in MVTec layout to split.")] = None,
-    name: Annotated[str | None, typer.Option(help="Name of the dataset in that folder.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of that dataset, or of the split of --from-list.")] = None,
     profile: Annotated[str, typer.Option(help="full, exp<beta>, step<beta>, pareto or k<K>.")] = "full",
     noise: Annotated[float, typer.Option(help="Contaminants in percent of the head's images.")] = 0.0,
-    disjoint: Annotated[bool, typer.Option(help="Take contaminants out of the test set.")] = False,
-    backwards: Annotated[bool, typer.Option("--reversed", help="Reverse the class order.")] = False,
+    noise_rule: Annotated[str, typer.Option(help="tailedcore, softpatch or open-iad.")] = "tailedcore",
+    disjoint: Annotated[bool, typer.Option("--disjoint", help="Take contaminants out of the test set.")] = False,
+    reversed_order: Annotated[bool, typer.Option("--reversed", help="Reverse the class order.")] = False,
     seed: Annotated[int, typer.Option(help="Seed of the choice of images.")] = 0,
-    out: Annotated[Path | None, typer.Option(help="Folder to write to [default: ./splits].")] = None,
-    check: Annotated[bool, typer.Option(help="Re-derive committed files; exit with 1 on any difference.")] = False,
+    official: Annotated[str | None, typer.Option(help="Import published lists: tailedcore.")] = None,
+    source: Annotated[str | None, typer.Option(help="URL or folder of the published lists.")] = None,
+    from_list: Annotated[Path | None, typer.Option(help="Import a list: csv `role,path`, or a path a line.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("splits"),
+    check: Annotated[bool, typer.Option("--check", help="Re-derive files; exit with 1 on any difference.")] = False,
 ) -> None:
-    """Write split files, from their names or from a folder of your own.
+    """Write split files, from their names, from a folder of your own, or from lists.
 
     Examples:
       ltbench make-splits mvtec_step100 mvtec_exp200_noisy10_seed3
 
       ltbench make-splits --folder ~/parts --name parts --profile step20 --noise 10
 
+      ltbench make-splits --official tailedcore --source ~/TailedCore/manifest --data-root ~/data
+
       ltbench make-splits --all --check --data-root ~/data
     """
+    from ltbench.console import print_differences, print_split
+    from ltbench.datasets.index import load_listing
+    from ltbench.splits.files import check_splits, write_split
+    from ltbench.splits.importers import TAILEDCORE_URL
+    from ltbench.splits.making import SplitRequest
+
+    request = SplitRequest(
+        tuple(names or ()), dataset, every, folder, name, profile, noise, noise_rule, disjoint, reversed_order, seed,
+        official, source or TAILEDCORE_URL, from_list,
+    )  # fmt: skip
+
+    @cache
+    def load(dataset_name: str) -> Dataset:
+        return load_listing(dataset_name, data_root)
+
+    if check:
+        same = print_differences(check_splits(out, load, [recipe.name for recipe in request.recipes()]))
+        raise typer.Exit(0 if same else 1)
+    for split in request.splits(load):
+        print_split(write_split(split, out), split)
 
 
 @app.command("run")

@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from ltbench.checks import CheckResult
+from ltbench.core import Split
 from ltbench.datasets.index import DatasetSource
 from ltbench.datasets.verify import Verification
 from ltbench.doctor import Finding
@@ -63,6 +64,26 @@ def print_verification(name: str, root: Path, verification: Verification, as_jso
             print(f"{kind}: {file}")
     counts = ", ".join(f"{len(files[kind])} {kind}" for kind in kinds if files[kind])
     print(f"{name} in {root}: {'complete' if verification.ok else counts}")
+
+
+def print_split(path: Path, split: Split) -> None:
+    """Print where a split was written and what it holds."""
+    counts = split.counts.values()
+    normal, contaminant = (sum(count[role] for count in counts) for role in ("normal", "contaminant"))
+    text = f"{path}: {normal} normal, {contaminant} contaminants; {len(split.high)} high, {len(split.low)} low"
+    capped = split.recipe.get("capped", {})
+    for category, asked in sorted(capped.items()):
+        text += f"; {category}: {asked['used']} contaminants of {asked['asked']} asked for (no more defective images)"
+    print(text)
+
+
+def print_differences(differences: Sequence[str]) -> bool:
+    """Print in what split files differ from their recipes; return whether in nothing."""
+    for difference in differences:
+        print(difference)
+    if not differences:
+        print("every file is what its recipe gives")
+    return not differences
 
 
 def print_methods(as_json: bool) -> None:

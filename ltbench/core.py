@@ -11,6 +11,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
+from itertools import groupby
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
@@ -107,11 +108,15 @@ class Dataset:
 
     def train_of(self, category: str) -> tuple[Sample, ...]:
         """Return the training samples of one category, sorted by path."""
-        return _of_category(self.train, category)
+        return self._by_category[0].get(category, ())
 
     def test_of(self, category: str) -> tuple[Sample, ...]:
         """Return the test samples of one category, sorted by path."""
-        return _of_category(self.test, category)
+        return self._by_category[1].get(category, ())
+
+    @cached_property
+    def _by_category(self) -> tuple[Mapping[str, tuple[Sample, ...]], Mapping[str, tuple[Sample, ...]]]:
+        return _grouped(self.train), _grouped(self.test)
 
     def file(self, path: str) -> Path:
         """Return the file on disk of a sample's image or mask.
@@ -126,8 +131,9 @@ class Dataset:
         return self.root / relative
 
 
-def _of_category(samples: Iterable[Sample], category: str) -> tuple[Sample, ...]:
-    return tuple(sorted((s for s in samples if s.category == category), key=lambda s: s.path))
+def _grouped(samples: Iterable[Sample]) -> dict[str, tuple[Sample, ...]]:
+    ordered = sorted(samples, key=lambda sample: (sample.category, sample.path))
+    return {category: tuple(group) for category, group in groupby(ordered, key=lambda sample: sample.category)}
 
 
 @dataclass(frozen=True, slots=True)

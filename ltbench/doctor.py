@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -106,14 +106,10 @@ def _datasets(data_root: Path | None) -> Iterator[Finding]:
         yield Finding("Datasets", "no data root", "pass --data-root DIR or set LTBENCH_DATA", essential=False)
         return
     for name in SOURCES:
-        yield _found(f"Dataset {name}", lambda name=name: str(locate(name, data_root)))
-
-
-def _found(topic: str, look: Callable[[], str]) -> Finding:
-    try:
-        return Finding(topic, look())
-    except LtbenchError as error:
-        return Finding(topic, "not found", str(error), essential=False)
+        try:
+            yield Finding(f"Dataset {name}", str(locate(name, data_root)))
+        except LtbenchError as error:
+            yield Finding(f"Dataset {name}", "not found", str(error), essential=False)
 
 
 def _writable(topic: str, folder: Path, remedy: str) -> Finding:

@@ -58,6 +58,10 @@ class ImageSet(Protocol):
 
     def __iter__(self) -> Iterator[NDArray[np.uint8]]: ...
 
+    def uncropped(self, index: int, /) -> NDArray[np.uint8]:
+        """Return one image resized but not cropped, (H', W', 3) RGB, for methods that rotate before they crop."""
+        ...
+
     @property
     def fingerprints(self) -> Sequence[str]:
         """One opaque key an image, for caches: equal keys mean equal pixels. It tells nothing of the label."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ltbench.blocks.feature_store import DiskFeatureStore, default_folder
-from ltbench.core import Dataset, Prediction, Protocol, RunSpec, Split
-from ltbench.datasets.images import DiskImages, read_mask
-from ltbench.datasets.index import load_dataset
+from ltbench.core import Dataset, Prediction, Protocol, RunSpec, Sample, Split
+from ltbench.datasets.images import DiskImages, check_mask_size, read_mask
+from ltbench.datasets.index import load_dataset, load_listing
 from ltbench.environment import environment, parse_size, peak_memory, resolve_device
 from ltbench.errors import ContractError, DataError
 from ltbench.method import FeatureStore, ImageSet, Method, Runtime
@@ -121,7 +122,7 @@ def run_by_name(
     """
     overrides = parse_assignments(assignments)
     method_class(method)  # a wrong name is told before anything is read
-    found = find_split(split, lambda name: load_dataset(name, data_root))
+    found = find_split(split, lambda name: load_listing(name, data_root))
     planned = plan(method, found, preset=preset, parameters=overrides, protocol=protocol, seed=seed)
     return run(planned, found, load_dataset(found.dataset, data_root), harness)
 
@@ -171,6 +172,7 @@ def run(planned: Plan, split: Split, dataset: Dataset, harness: Harness) -> Outc
         if has_all and not harness.force:
             return Outcome(read_record(folder), folder, reused=True)
         check_split(split, dataset)
+        check_masks(split, dataset)
         with new_folder(folder) as temporary:
             (maps := temporary / MAPS).mkdir()
             record = _run(planned, split, dataset, harness, maps)
@@ -198,12 +200,27 @@ def check_split(split: Split, dataset: Dataset) -> None:
             raise DataError(f"Expected {wrong[0]} to be what split {split.name} calls it, got the other. Make it anew.")
 
 
+def check_masks(split: Split, dataset: Dataset) -> None:
+    """Raise `DataError` unless every mask of the test set is as large as its image; only file headers are read."""
+    for path in (path for paths in split.test.values() for path in paths):
+        sample = dataset.by_path[path]
+        if sample.mask is not None:
+            check_mask_size(dataset, sample)
+
+
 def shuffled(paths: Iterable[str]) -> list[str]:
     """Return paths in an order that tells nothing: by the sha256 of the path.
 
     Sorted paths would put contaminants, whose folder is `test`, beside one another and categories in blocks.
     """
     return sorted(paths, key=lambda path: hashlib.sha256(path.encode()).digest())
+
+
+def read_masks(dataset: Dataset, samples: Sequence[Sample], protocol: Protocol) -> NDArray[np.bool_] | None:
+    """Return the defect pixels of samples of one category, (N, H, W), or None if the category has no masks."""
+    if all(sample.mask is None for sample in samples):
+        return None
+    return np.stack([read_mask(dataset, sample, protocol) for sample in samples])
 
 
 def _run(planned: Plan, split: Split, dataset: Dataset, harness: Harness, maps: Path) -> RunRecord:
@@ -277,8 +294,7 @@ def _evaluate(
 ) -> tuple[dict[str, float], dict[str, str]]:
     samples = [dataset.by_path[path] for path in paths]
     labels = np.array([sample.is_anomalous for sample in samples])
-    has_masks = any(sample.mask is not None for sample in samples)
-    masks = np.stack([read_mask(dataset, sample, protocol) for sample in samples]) if has_masks else None
+    masks = read_masks(dataset, samples, protocol)
     return evaluate_category(prediction.scores, labels, prediction.maps, masks, protocol)
 
 

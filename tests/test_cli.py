@@ -88,7 +88,7 @@ def test_a_run_prints_a_table_for_people(ltbench: Run, parts: Path) -> None:
         (["-m", "mean_image", "-s", "parts_step0"], "imbalance"),
         (["-m", "mean_image", "-s", "parts_step2_noisy101"], "100"),
         (["-m", "mean_image", "-s", "parts_full", "--preset", "papr"], "preset"),
-        (["-m", "mean_image", "-s", "parts_full", "-p", "smooth=1"], "Did you mean 'smoothing_sigma'"),
+        (["-m", "mean_image", "-s", "parts_full", "-p", "smoothing=1"], "Did you mean 'smoothing_sigma'"),
         (["-m", "mean_image", "-s", "parts_full", "-p", "smoothing_sigma=-1"], "smoothing_sigma"),
         (["-m", "mean_image", "-s", "parts_full", "-p", "smoothing_sigma"], "key=value"),
         (["-m", "mean_image", "-s", "parts_full", "--protocol", "commn"], "Did you mean 'common'"),

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import timm
 import torch
 from numpy.typing import NDArray
+from timm.models.efficientnet import EfficientNetFeatures
+from timm.models.mobilenetv3 import MobileNetV3Features
 from torch import nn
 
 from ltbench.blocks import weights as sources
@@ -157,7 +159,15 @@ def _network(name: str, layers: tuple[int, ...], seed: int) -> nn.Module:
                 f"Expected a timm network with feature levels {list(layers)}, got {name} ({error}). "
                 "Choose other layers, another backbone or another tag."
             ) from error
-    return network
+    return _cut(network)
+
+
+def _cut(network: Any) -> nn.Module:
+    """Drop what lies behind the deepest level; timm does so itself for all but these two kinds of networks."""
+    if isinstance(network, EfficientNetFeatures | MobileNetV3Features):
+        deepest = max(level["stage"] for level in network.feature_info.get_dicts())
+        network.blocks = network.blocks[:deepest]
+    return cast(nn.Module, network)
 
 
 def _facts(network: Any) -> tuple[tuple[float, ...], tuple[float, ...], tuple[int, ...]]:

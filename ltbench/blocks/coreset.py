@@ -128,15 +128,8 @@ def approximate_greedy_coreset(
         points: (N, columns) float32.
         count: how many rows to pick, 1 to N.
         starts: indices of the starting rows (`draw_starts`).
-        weights: (N,), 1 for rows that may be picked and 0 for those that may not; SoftPatch's weighted sampling.
-        threads: threads to use, all cores by default; the picks do not depend on it.
-
-    Returns:
-        The indices in the order of picking, (count,) int64, all different.
-
-    Raises:
-        ContractError: points or weights of another type or shape, or not finite.
-        SpecError: a count or a start out of range.
+        weights: (N,), 1 for rows that may be picked and 0 for those that may not: SoftPatch's weighted sampling.
+        threads: threads to use, as in `greedy_coreset`, whose result and errors these are too.
     """
     points = _checked(points, count, threads)
     starts = np.asarray(starts)
@@ -148,9 +141,7 @@ def approximate_greedy_coreset(
     if weights is not None:
         weights = np.asarray(weights)
         if weights.shape != (len(points),) or not np.isin(weights, (0, 1)).all():
-            raise ContractError(
-                f"Expected a weight of 0 or 1 for each of {len(points)} rows, got others. Compare first."
-            )
+            raise ContractError(f"Expected {len(points)} weights of 0 or 1, got others. Threshold them first.")
         anchors[weights == 0] = 0
     return farthest_first(points, anchors, first, count, threads)
 

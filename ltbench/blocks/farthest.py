@@ -210,21 +210,16 @@ def farthest_first(
     Returns:
         The indices in the order of picking, (picks,) int64, all different.
     """
-    n = len(points)
     sketch = _Sketch.of(points)
-    order, seen = np.empty(picks, np.int64), np.zeros(n, np.int64)
+    order, seen = np.empty(picks, np.int64), np.zeros(len(points), np.int64)
     tiles = np.zeros((-(-picks // _TILE), _AXES, _TILE), np.float32)
-    order[0], bound[first], count, done = first, -1.0, 1, 0
     threads = threads or usable_cores()
-    smallest = float(np.nextafter(0, 1))
-    at_once = min(n, max(256, n // 16))  # small enough to stop early, large enough to seldom rank all bounds
+    order[0], bound[first] = first, -1.0
+    tiles[0, :, 0] = sketch.rows[first]
+    count = 1
     with ThreadPoolExecutor(threads) as pool:
         while count < picks:
-            new = np.arange(done, count)
-            tiles[new // _TILE, :, new % _TILE] = sketch.rows[order[new]]
-            done = count
-            level = max(float(np.partition(bound, n - at_once)[n - at_once]), smallest)
-            rows = np.flatnonzero(bound >= level)
+            level, rows = _highest(bound)
             if len(rows) == 0:
                 order[count:] = np.flatnonzero(bound >= 0)[: picks - count]
                 break
@@ -234,5 +229,19 @@ def farthest_first(
             ]:
                 task.result()
             rows = rows[bound[rows] >= level]
-            count = int(_pick_above(level, rows, points, order, count, bound, seen))
+            last, count = count, int(_pick_above(level, rows, points, order, count, bound, seen))
+            new = np.arange(last, count)
+            tiles[new // _TILE, :, new % _TILE] = sketch.rows[order[new]]
     return order
+
+
+def _highest(bound: NDArray[np.float64]) -> tuple[float, NDArray[np.int64]]:
+    """Return a positive level and the rows whose bounds reach it: a sixteenth of all or more, of few rows all.
+
+    Fewer rows would be cheaper to bring up to date, but all bounds would have to be ranked more often. Rows at 0 are
+    duplicates of picks, and picks are at -1: none of them is wanted.
+    """
+    n = len(bound)
+    place = n - min(n, max(256, n // 16))
+    level = max(float(np.partition(bound, place)[place]), float(np.nextafter(0, 1)))
+    return level, np.flatnonzero(bound >= level)

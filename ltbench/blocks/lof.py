@@ -1,4 +1,4 @@
-"""Outlier weights of patches: how unlike the patches at the same place of other images a patch is (SoftPatch, 2403.14233).
+"""Outlier weights of patches: how unlike the patches at the same place in other images (SoftPatch, arXiv 2403.14233).
 
 Patches are compared position by position. Nearest neighbours are found with float32 matrix products, whose rounding
 errors are bounded: every patch that could be among the k nearest is compared again in float64 by `squared_distance`,
@@ -53,8 +53,9 @@ def local_outlier_factor(
     def factors(patches: NDArray[np.float32]) -> NDArray[np.float64]:
         neighbours, distances = _nearest(patches, min(k, len(patches) - 1))
         reachability = np.maximum(distances, distances[neighbours, -1])
-        density = 1 / (reachability.mean(axis=1) + 1e-10)
-        return density[neighbours].mean(axis=1) / density
+        density: NDArray[np.float64] = 1 / (reachability.mean(axis=1) + 1e-10)
+        factor: NDArray[np.float64] = density[neighbours].mean(axis=1) / density
+        return factor
 
     return _by_position(factors, points, threads)
 
@@ -62,7 +63,8 @@ def local_outlier_factor(
 def nearest_weight(points: NDArray[np.float32], *, threads: int | None = None) -> NDArray[np.float64]:
     """Return 1 + the Euclidean distance of every patch to the nearest other patch at its position.
 
-    Arguments, result and errors are those of `local_outlier_factor`. Source: SoftPatch's weight method `nearest`.
+    Arguments, result and errors are those of `local_outlier_factor`. Source: SoftPatch's weight method `nearest`, which
+    adds the distance of the patch to itself; that is 0 here, and there the rounding error of a square root near 0.
     """
     return _by_position(lambda patches: _nearest(patches, 1)[1][:, 0] + 1, points, threads)
 
@@ -78,7 +80,8 @@ def gaussian_weight(points: NDArray[np.float32], *, threads: int | None = None) 
         centred = patches - patches.mean(axis=0, dtype=np.float64)
         covariance = centred.T @ centred / (len(centred) - 1) + 0.01 * np.eye(centred.shape[1])
         whitened = solve_triangular(cholesky(covariance, lower=True), centred.T, lower=True)
-        return np.sqrt(np.square(whitened).sum(axis=0)) + 1
+        weight: NDArray[np.float64] = np.sqrt(np.square(whitened).sum(axis=0)) + 1
+        return weight
 
     return _by_position(distances, points, threads)
 
@@ -113,7 +116,8 @@ def _nearest(patches: NDArray[np.float32], k: int) -> tuple[NDArray[np.int64], N
     spread = float(np.abs(centred).max()) or 1.0
     rows = (centred / spread).astype(np.float32)
     norms = np.square(rows, dtype=np.float64).sum(axis=1)
-    # |a|^2 - 2ab of two rows a, b: a sum of `columns` terms in any order, five more roundings, and float64's before.
+    # What |b|^2 - 2ab is off by for two rows a, b: a sum of `columns` terms in any order and eight roundings beside it,
+    # each relative to (|a| + |b|)^2 at most, and the errors in float64 before, relative to the uncentred patches.
     longest = math.sqrt(float(norms.max()))
     size = float(np.abs(patches).max()) / spread
     error = 4 * (columns + 8) * _UNIT * longest**2 + math.sqrt(columns) * size * longest * 2.0**-46
@@ -161,3 +165,5 @@ def _select(
                         place -= 1
                     squares[row, place] = square
                     neighbours[row, place] = j
+                    if squares[row, k - 1] == 0:  # k duplicates: nobody is nearer, and there may be thousands of them
+                        break

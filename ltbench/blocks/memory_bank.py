@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from typing import Literal
 
@@ -44,6 +44,7 @@ class PatchEmbedder:
         embedding: "official" for PatchCore's locally aware patches, "pooled" for 3x3 averages on the coarsest grid.
         embed_dim: length of an official patch vector.
         runtime: device, seed, feature store and progress.
+        mean_layer: a level deeper than `layers`, of which `matrix_and_means` takes the spatial means, or None.
     """
 
     def __init__(
@@ -55,15 +56,18 @@ class PatchEmbedder:
         embed_dim: int,
         *,
         runtime: Runtime,
+        mean_layer: int | None = None,
     ) -> None:
         self.runtime = runtime
-        self._extractor = FeatureExtractor(backbone, layers, weights, runtime=runtime)
+        self._levels = len(layers)
+        levels = layers if mean_layer is None else (*layers, mean_layer)
+        self._extractor = FeatureExtractor(backbone, levels, weights, runtime=runtime)
         self._embed = partial(official_patches, embed_dim=embed_dim) if embedding == "official" else pooled_patches
 
     def embed(self, images: ImageSet) -> Iterator[tuple[Patches, Grid]]:
         """Yield the patches (h * w, D) of each image in row-major order, and their grid (h, w)."""
         for maps in self._extractor.extract(images):
-            yield self._embed(maps)
+            yield self._embed(maps[: self._levels])
 
     def matrix(self, images: ImageSet) -> Patches:
         """Return the patches of all images, image by image, (N * h * w, D).
@@ -71,14 +75,31 @@ class PatchEmbedder:
         Raises:
             SpecError: no images.
         """
-        matrix: Patches | None = None
-        for index, (patches, _) in enumerate(self.embed(images)):
-            if matrix is None:
-                matrix = np.empty((len(images) * len(patches), patches.shape[1]), np.float32)
-            matrix[index * len(patches) : (index + 1) * len(patches)] = patches
+        return _stacked((patches for patches, _ in self.embed(images)), len(images))
+
+    def matrix_and_means(self, images: ImageSet) -> tuple[Patches, NDArray[np.float32]]:
+        """Return `matrix` and, from the same passes through the network, spatial means of the deepest level, (N, C)."""
+        means: list[NDArray[np.float32]] = []
+
+        def patches() -> Iterator[Patches]:
+            for maps in self._extractor.extract(images):
+                means.append(maps[-1].mean(axis=(1, 2)))
+                yield self._embed(maps[: self._levels])[0]
+
+        matrix = _stacked(patches(), len(images))
+        return matrix, np.stack(means)
+
+
+def _stacked(images: Iterable[Patches], count: int) -> Patches:
+    """Return the patches of `count` images of one size in one matrix, made once."""
+    matrix: Patches | None = None
+    for index, patches in enumerate(images):
         if matrix is None:
-            raise SpecError("Expected training images, got none. Check the split.")
-        return matrix
+            matrix = np.empty((count * len(patches), patches.shape[1]), np.float32)
+        matrix[index * len(patches) : (index + 1) * len(patches)] = patches
+    if matrix is None:
+        raise SpecError("Expected training images, got none. Check the split.")
+    return matrix
 
 
 def project(patches: Patches, dimension: int, rng: np.random.RandomState) -> Patches:

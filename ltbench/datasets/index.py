@@ -14,7 +14,16 @@ from ltbench.datasets.source import DatasetSource
 from ltbench.datasets.verify import Verification
 from ltbench.errors import DataError, suggest
 
-__all__ = ["SOURCES", "DatasetSource", "Verification", "cache_folder", "load_dataset", "locate", "source_named"]
+__all__ = [
+    "SOURCES",
+    "DatasetSource",
+    "Verification",
+    "cache_folder",
+    "load_dataset",
+    "load_listing",
+    "locate",
+    "source_named",
+]
 
 SOURCES: dict[str, DatasetSource] = {s.name: s for s in (mvtec.SOURCE, visa.SOURCE, dagm.SOURCE, shapes.SOURCE)}
 """The built-in datasets by name."""
@@ -111,3 +120,14 @@ def load_dataset(name: str, data_root: Path | None) -> Dataset:
         DataError: the folder is not found, or its tree does not fit.
     """
     return source_named(name).index(locate(name, data_root))
+
+
+def load_listing(name: str, data_root: Path | None) -> Dataset:
+    """Return a dataset to make splits from: its published listing where there is one, else what its folder holds.
+
+    A split then has the same images whether or not the folder is complete.
+
+    Raises:
+        DataError: only the folder tells, and it is not found or does not fit.
+    """
+    return source_named(name).listing() or load_dataset(name, data_root)

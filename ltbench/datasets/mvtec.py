@@ -15,7 +15,7 @@ from ltbench.datasets.verify import Verification, compare
 HOMEPAGE = "https://www.mvtec.com/company/research/datasets/mvtec-ad"
 
 # The released archive, counted. Class order of the long tails: textures, then objects, each alphabetically
-# (MVTec's own order, which fits the head scores that LTAD, arXiv:2403.20236, publishes).
+# (MVTec's own order, which fits the head scores that LTAD, Ho et al., CVPR 2024, publishes).
 _TABLE = """
 carpet      train 280 good 28 color 19 cut 17 hole 17 metal_contamination 17 thread 19
 grid        train 264 good 21 bent 12 broken 12 glue 11 metal_contamination 11 thread 11

@@ -24,7 +24,7 @@ from ltbench.datasets.drawing import objects, textures
 from ltbench.datasets.drawing.canvas import Surface, developed, lit
 from ltbench.datasets.drawing.flaws import Flaw
 from ltbench.datasets.folder import LAYOUT, Counts, files_of, index_tree, numbered_listing
-from ltbench.datasets.source import DatasetSource
+from ltbench.datasets.source import DatasetSource, require_folder
 from ltbench.datasets.verify import Verification, compare
 from ltbench.errors import DataError
 
@@ -125,15 +125,16 @@ def cached_root() -> Path:
     return cache_folder() / f"shapes-v{VERSION}-seed{SEED}"
 
 
-def write_once(root: Path) -> Path:
-    """Return the root of the dataset, drawing it there first if there is no such folder.
+def write_once() -> Path:
+    """Return the root of the dataset in the cache, drawing it first if it is not there.
 
     It is drawn into a folder beside and renamed when complete, under a lock: an interrupted call leaves nothing that
     could be taken for the dataset, and several processes wait for one.
 
     Raises:
-        DataError: the folder cannot be written.
+        DataError: the cache cannot be written to.
     """
+    root = cached_root()
     if root.is_dir():
         return root
     partial = root.with_name(f".{root.name}.partial")
@@ -162,13 +163,18 @@ def listing() -> Dataset:
 
 
 def index(root: Path) -> Dataset:
-    """Return the dataset below a root, drawing it first when it is not there."""
-    return index_tree(write_once(root), "shapes", CATEGORIES, f"Remove {root}, so that it is drawn anew.")
+    """Return the dataset below a root; the one in the cache is drawn first when it is not there."""
+    if root == cached_root():
+        write_once()
+    return index_tree(root, "shapes", CATEGORIES, f"Remove {root}, so that it is drawn anew.")
 
 
 def verify(root: Path) -> Verification:
-    """Compare a tree with the listing, drawing it first when it is not there."""
-    return compare(write_once(root), CATEGORIES, files_of(listing()))
+    """Compare a tree with the listing; the one in the cache is drawn first when it is not there."""
+    if root == cached_root():
+        write_once()
+    require_folder(root, "shapes", f"It is drawn in {cached_root()} only.")
+    return compare(root, CATEGORIES, files_of(listing()))
 
 
 SOURCE = DatasetSource(

@@ -81,16 +81,16 @@ def read_listing(file: Path) -> Dataset:
     test: list[Sample] = []
     for number, row in enumerate(_rows(file), start=2):
         category, part, label, image, mask = (row[column] for column in COLUMNS)
-        if category not in COUNTS or part not in PARTS or label not in ("normal", "anomaly"):
+        is_known = category in COUNTS and part in PARTS and label in ("normal", "anomaly")
+        if not is_known or not image or bool(mask) != (label == "anomaly"):
             raise DataError(f"Expected a row of VisA's partition in {file}, line {number}, got {row}. {REMEDY}")
-        is_defective = label == "anomaly"
-        sample = Sample(image, category, DEFECT_TYPE, mask or None) if is_defective else Sample(image, category)
+        sample = Sample(image, category, DEFECT_TYPE, mask) if mask else Sample(image, category)
         (train if part == "train" else test).append(sample)
     return _dataset(train, test, None, {})
 
 
 def _rows(file: Path) -> Iterator[dict[str, str]]:
-    with file.open(encoding="utf-8-sig", newline="") as stream:
+    with file.open(encoding="utf-8-sig", errors="replace", newline="") as stream:
         reader = csv.DictReader(stream)
         if reader.fieldnames != COLUMNS:
             raise DataError(f"Expected the columns {','.join(COLUMNS)} in {file}, got {reader.fieldnames}. {REMEDY}")
@@ -130,7 +130,7 @@ def _index_converted(root: Path) -> Dataset:
     files: dict[str, str] = {}
     for category in CATEGORIES:
         for file in images_below(root, [category]):
-            place = _CONVERTED.match(file)
+            place = _CONVERTED.fullmatch(file)
             if place is None:
                 continue
             identity = _identity(place)
@@ -182,7 +182,7 @@ def _verify_converted(root: Path) -> Verification:
     found: dict[str, str] = {}
     tally = Counter[str]()
     for file in images_below(root, CATEGORIES):
-        place = _CONVERTED.match(file)
+        place = _CONVERTED.fullmatch(file)
         if place is not None and _identity(place) in official:
             found[_identity(place)] = file
             tally[f"{place['category']}/{place['part']}/good"] += place["label"] == "good"

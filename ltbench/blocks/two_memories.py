@@ -1,0 +1,157 @@
+"""TailedCore's two memory banks (arXiv 2504.02775): one without outliers, one of the tail images with nothing left out.
+
+Leaving out outlying patches keeps defects out of a memory bank, and rare categories with them. A second memory bank
+gives these back: all patches of the images that are tail, and of flipped and rotated views of them. Which images are
+tail is for each method that builds on this to say.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from ltbench.blocks.augmentation import Augmentation, AugmentedImages
+from ltbench.blocks.denoising import denoised_coreset, inliers, patch_weights
+from ltbench.blocks.memory_bank import Embedding, PatchEmbedder, score_images
+from ltbench.blocks.neighbours import NearestNeighbours
+from ltbench.blocks.patches import Patches
+from ltbench.blocks.state import load_state, save_state
+from ltbench.blocks.streamed_coreset import streamed_coreset
+from ltbench.core import Prediction
+from ltbench.errors import SpecError
+from ltbench.method import ImageSet, MethodInfo, Probe, Runtime
+
+_OFFICIAL = {"embedding": "official", "embed_dim": 64}
+
+
+@dataclass
+class TwoMemories(ABC):
+    """A method with a clean and a tail memory; a subclass adds `info` and `observe`, and hyper-parameters for it."""
+
+    info: ClassVar[MethodInfo]
+
+    backbone: Annotated[str, Field(description="timm's name"), Probe("tf_efficientnet_lite1")] = (
+        "wide_resnet50_2.tv_in1k"
+    )
+    weights: Annotated[str, Field(description="pretrained, random or a checkpoint's path"), Probe("random")] = (
+        "pretrained"
+    )
+    layers: Annotated[tuple[int, ...], Field(min_length=1, description="feature levels, finest first"), Probe((2,))] = (
+        2,
+        3,
+    )
+    embedding: Annotated[Embedding, Field(description="how feature maps become patch vectors")] = "official"
+    embed_dim: Annotated[int, Field(ge=1, description="length of an official patch vector"), Probe(32, _OFFICIAL)] = (
+        1024
+    )
+    memories: Annotated[
+        Literal["both", "clean", "tail"], Field(description="which memories are searched; one alone is an ablation")
+    ] = "both"
+    augmentation: Annotated[Augmentation, Field(description="views of tail images that the tail memory sees")] = (
+        "rotflip"
+    )
+    lof_k: Annotated[int, Field(ge=1, description="neighbours of the local outlier factor")] = 6
+    weight_dim: Annotated[int, Field(ge=1, description="dimensions in which outliers are told"), Probe(16)] = 128
+    outlier_share: Annotated[float, Field(ge=0, lt=1, description="share of patches kept out of the clean memory")] = (
+        0.15
+    )
+    coreset_ratio: Annotated[float, Field(gt=0, le=1, description="share of the patches each memory keeps")] = 0.1
+    projection_dim: Annotated[int, Field(ge=1, description="dimensions in which the coreset measures")] = 128
+    smoothing_sigma: Annotated[float, Field(ge=0, description="Gaussian over the map, in pixels")] = 4.0
+
+    memory_: NearestNeighbours = field(init=False, repr=False)
+    seed_: int = field(init=False, repr=False)
+
+    @abstractmethod
+    def observe(self, train: ImageSet, runtime: Runtime) -> tuple[Patches, NDArray[np.int64]]:
+        """Return the patches of all training images (`PatchEmbedder.matrix`), and the indices of those that are tail.
+
+        Facts about the choice go to `runtime.notes["tails"]`.
+        """
+
+    def fit(self, train: ImageSet, runtime: Runtime) -> Self:
+        """Build both memories; `runtime.notes["memories"]` then says how many patches each has of each image.
+
+        Random numbers are drawn from one generator: the projection in which outliers are told, the projection and the
+        start of the clean coreset, the projection and the start of the tail coreset.
+        """
+        self._lend(runtime)
+        rng = np.random.RandomState(runtime.seed)
+        patches, tails = self.observe(train, runtime)
+        positions = len(patches) // len(train)
+        banks: dict[str, tuple[NDArray[np.int64], Patches]] = {}
+        if self.memories != "tail":
+            banks["clean"] = self._clean_bank(patches, positions, rng, runtime)
+        del patches  # the largest array of all; the tail memory does without
+        if self.memories != "clean" and len(tails):
+            banks["tail"] = self._tail_bank(train, tails, positions, rng)
+        if not banks:
+            raise SpecError("Expected tail images for a memory of them alone, got none. Set memories=both.")
+        runtime.notes["memories"] = {name: _origin(images, len(train)) for name, (images, _) in banks.items()}
+        rows = np.concatenate([banks[name][1] for name in ("tail", "clean") if name in banks])
+        self.memory_ = NearestNeighbours(rows, device=runtime.device)
+        return self
+
+    def predict(self, images: ImageSet) -> Prediction:
+        """Score patches by the squared distance to the nearest patch of either memory."""
+        return score_images(self._embedder, images, self.memory_, smoothing_sigma=self.smoothing_sigma)
+
+    def save(self, folder: Path) -> None:
+        """Write the hyper-parameters, the memories and the seed."""
+        save_state(folder, self, {**self.memory_.arrays(), "seed": np.array([self.seed_])})
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read what `save` wrote."""
+        method, state = load_state(cls, folder)
+        method._lend(Runtime(seed=state.pop("seed").item()))
+        method.memory_ = NearestNeighbours.from_arrays(state)
+        return method
+
+    def embedder(self, runtime: Runtime, mean_layer: int | None = None) -> PatchEmbedder:
+        """Return what makes patches, with the spatial means of a deeper level if one is named."""
+        return PatchEmbedder(
+            self.backbone,
+            self.layers,
+            self.weights,
+            self.embedding,
+            self.embed_dim,
+            runtime=runtime,
+            mean_layer=mean_layer,
+        )
+
+    def _lend(self, runtime: Runtime) -> None:
+        self.seed_ = runtime.seed
+        self._embedder = self.embedder(runtime)
+
+    def _clean_bank(
+        self, patches: Patches, positions: int, rng: np.random.RandomState, runtime: Runtime
+    ) -> tuple[NDArray[np.int64], Patches]:
+        """Return the image of each patch of the clean memory, and the patches."""
+        with runtime.progress.timed("weights"):
+            weights = patch_weights(patches, positions, rng=rng, lof_k=self.lof_k, projection_dim=self.weight_dim)
+        with runtime.progress.timed("coreset"):
+            keep = inliers(weights, self.outlier_share)
+            rows = denoised_coreset(patches, keep, self.coreset_ratio, projection_dim=self.projection_dim, rng=rng)
+        return rows // positions, patches[rows]
+
+    def _tail_bank(
+        self, train: ImageSet, tails: NDArray[np.int64], positions: int, rng: np.random.RandomState
+    ) -> tuple[NDArray[np.int64], Patches]:
+        """Return the image of each patch of the tail memory, and the patches."""
+        images = AugmentedImages(train, tails.tolist(), self.augmentation)
+        rows, bank = streamed_coreset(
+            self._embedder, images, self.coreset_ratio, projection_dim=self.projection_dim, rng=rng
+        )
+        return tails[rows // (positions * len(images.views))], bank
+
+
+def _origin(images: NDArray[np.int64], count: int) -> dict[str, Any]:
+    """Return, as plain values, how many patches a memory has in all and of each training image."""
+    return {"patches": len(images), "by_image": np.bincount(images, minlength=count).tolist()}

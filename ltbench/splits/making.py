@@ -1,0 +1,116 @@
+"""What `ltbench make-splits` is asked for, and the splits that answer it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+from ltbench.core import Split
+from ltbench.datasets.folder import index_tree
+from ltbench.errors import SpecError
+from ltbench.splits.catalogue import NOISE_PERCENT, catalogue
+from ltbench.splits.files import Load
+from ltbench.splits.generate import make_split
+from ltbench.splits.importers import TAILEDCORE_URL, import_list, import_official
+from ltbench.splits.recipe import NoiseRule, Profile, Recipe, parse_name
+
+OFFICIAL = "tailedcore"
+"""Whose published lists can be imported."""
+
+
+@dataclass(frozen=True)
+class SplitRequest:
+    """The options of `ltbench make-splits`.
+
+    Args:
+        names: splits by name.
+        dataset: all committed splits of this dataset, or the dataset of published lists.
+        every: all committed splits.
+        folder: a folder in MVTec layout to split.
+        name: name of the dataset in that folder, or of the split that is made from a list.
+        profile: how the training images decline.
+        noise: contaminants in percent.
+        noise_rule: how many contaminants each category gets.
+        disjoint: take contaminants out of the test set.
+        reversed_order: reverse the class order.
+        seed: seed of the choice of images.
+        official: whose published lists to import, or None.
+        source: URL or folder of the published lists.
+        from_list: a list of images to make a split of.
+    """
+
+    names: tuple[str, ...] = ()
+    dataset: str | None = None
+    every: bool = False
+    folder: Path | None = None
+    name: str | None = None
+    profile: str = "full"
+    noise: float = 0.0
+    noise_rule: str = "tailedcore"
+    disjoint: bool = False
+    reversed_order: bool = False
+    seed: int = 0
+    official: str | None = None
+    source: str = TAILEDCORE_URL
+    from_list: Path | None = None
+
+    def recipes(self) -> list[Recipe]:
+        """Return the recipes of the splits that are asked for by name.
+
+        Raises:
+            SpecError: none is.
+        """
+        recipes = [parse_name(name) for name in self.names]
+        recipes += catalogue() if self.every else catalogue(self.dataset) if self.dataset else []
+        if not recipes:
+            raise SpecError("Expected splits to make, got none. Give names, --dataset D, --all or --folder PATH.")
+        return recipes
+
+    def splits(self, load: Load) -> Iterator[Split]:
+        """Make or import the splits.
+
+        Args:
+            load: gives a dataset by name.
+
+        Raises:
+            SpecError: options that do not go together, or nothing to make.
+        """
+        if self.official is not None:
+            yield from self._official(load)
+        elif self.from_list is not None:
+            yield self._listed(self.from_list, load)
+        elif self.folder is not None:
+            dataset = index_tree(self.folder, self.name or self.folder.resolve().name)
+            yield make_split(dataset, self._own_recipe(dataset.name))
+        else:
+            yield from (make_split(load(recipe.dataset), recipe) for recipe in self.recipes())
+
+    def _official(self, load: Load) -> Iterator[Split]:
+        if self.official != OFFICIAL:
+            raise SpecError(f"Expected --official {OFFICIAL}, got {self.official!r}. No others publish their lists.")
+        for dataset in [self.dataset] if self.dataset else sorted(NOISE_PERCENT):
+            yield from import_official(load(dataset), self.source, disjoint=self.disjoint)
+
+    def _listed(self, file: Path, load: Load) -> Split:
+        if self.name is None or (self.folder is None) == (self.dataset is None):
+            raise SpecError(
+                "Expected --name and either --folder or --dataset beside --from-list, got others. For example: "
+                "--from-list list.csv --folder ~/parts --name parts_mine."
+            )
+        dataset = index_tree(self.folder, self.folder.resolve().name) if self.folder else load(str(self.dataset))
+        return import_list(file, dataset, self.name, disjoint=self.disjoint)
+
+    def _own_recipe(self, dataset: str) -> Recipe:
+        if 0 < self.noise < 1:
+            raise SpecError(f"Expected --noise in percent, got {self.noise:g}. Write {100 * self.noise:g}.")
+        return Recipe(
+            dataset,
+            Profile.parse(self.profile),
+            noise_percent=self.noise,
+            noise_rule=cast(NoiseRule, self.noise_rule),
+            disjoint=self.disjoint,
+            reversed_order=self.reversed_order,
+            seed=self.seed,
+        )

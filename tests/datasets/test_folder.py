@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from ltbench.datasets.folder import SOURCE, files_of, index_tree, numbered_listing
+from ltbench.datasets.index import load_dataset, source_named
+from ltbench.errors import DataError
+
+INDUSTRIAL8 = Path(__file__).resolve().parents[2] / ".." / "shared" / "data" / "industrial8"
+
+Make = Callable[..., None]
+
+
+def test_a_tree_is_indexed_in_sorted_order(tmp_path: Path, make: Make) -> None:
+    for category in ("nut", "bolt"):
+        make(tmp_path, category)
+    dataset = index_tree(tmp_path, "parts")
+    assert dataset.categories == ("bolt", "nut")
+    assert [s.path for s in dataset.train] == [
+        "bolt/train/good/000.png",
+        "bolt/train/good/001.png",
+        "nut/train/good/000.png",
+        "nut/train/good/001.png",
+    ]
+    crack = dataset.by_path["nut/test/crack/000.png"]
+    assert (crack.defect_type, crack.mask) == ("crack", "nut/ground_truth/crack/000_mask.png")
+    assert dataset.by_path["nut/test/good/000.png"].mask is None
+
+
+def test_any_suffix_in_any_case_is_an_image_and_the_rest_is_not(tmp_path: Path, make: Make) -> None:
+    make(tmp_path, "bolt", suffix=".JPG")
+    good = tmp_path / "bolt" / "train" / "good"
+    Image.new("L", (4, 4)).save(good / "scan.TIFF", format="TIFF")
+    for name in (".hidden.png", "README.md", "notes.txt", "Thumbs.db"):
+        (good / name).write_text("no image")
+    (tmp_path / ".git").mkdir()
+    (tmp_path / "README.md").write_text("about")
+    dataset = index_tree(tmp_path, "parts")
+    assert [Path(s.path).name for s in dataset.train] == ["000.JPG", "001.JPG", "scan.TIFF"]
+    assert dataset.by_path["bolt/test/crack/000.JPG"].mask == "bolt/ground_truth/crack/000_mask.png"
+
+
+def test_without_a_ground_truth_folder_there_are_no_masks(tmp_path: Path, make: Make) -> None:
+    make(tmp_path, "bolt", has_masks=False)
+    assert all(sample.mask is None for sample in index_tree(tmp_path, "parts").test)
+
+
+def test_a_mask_may_be_named_like_its_image(tmp_path: Path, make: Make) -> None:
+    make(tmp_path, "bolt")
+    truth = tmp_path / "bolt" / "ground_truth" / "crack"
+    (truth / "000_mask.png").rename(truth / "000.png")
+    assert index_tree(tmp_path, "parts").test[0].mask == "bolt/ground_truth/crack/000.png"
+
+
+def test_a_missing_mask_is_named_with_its_image(tmp_path: Path, make: Make) -> None:
+    make(tmp_path, "bolt")
+    (tmp_path / "bolt" / "ground_truth" / "crack" / "000_mask.png").unlink()
+    with pytest.raises(DataError, match=r"000_mask\.png of the defective image .*test/crack/000\.png"):
+        index_tree(tmp_path, "parts")
+
+
+def test_an_empty_category_is_named(tmp_path: Path, make: Make) -> None:
+    make(tmp_path, "bolt")
+    (tmp_path / "nut").mkdir()
+    with pytest.raises(DataError, match=r"good training images of category 'nut'.*got none"):
+        index_tree(tmp_path, "parts")
+    make(tmp_path, "nut", train=0)
+    with pytest.raises(DataError, match="category 'nut'"):
+        index_tree(tmp_path, "parts")
+
+
+def test_a_category_without_test_images_is_named(tmp_path: Path, make: Make) -> None:
+    make(tmp_path, "bolt")
+    (tmp_path / "bolt" / "test").rename(tmp_path / "bolt" / "set_aside")
+    with pytest.raises(DataError, match="test images of category 'bolt'"):
+        index_tree(tmp_path, "parts")
+
+
+def test_defective_images_in_train_are_refused(tmp_path: Path, make: Make) -> None:
+    make(tmp_path, "bolt")
+    (tmp_path / "bolt" / "train" / "crack").mkdir()
+    with pytest.raises(DataError, match="train/crack too"):
+        index_tree(tmp_path, "parts")
+
+
+def test_a_folder_without_categories_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"category folders in .*got none"):
+        index_tree(tmp_path, "parts")
+
+
+def test_verify_names_broken_images_and_masks_without_image(tmp_path: Path, make: Make) -> None:
+    make(tmp_path, "bolt")
+    assert SOURCE.verify(tmp_path).ok
+    file = tmp_path / "bolt" / "train" / "good" / "001.png"
+    file.write_bytes(file.read_bytes()[:60])
+    Image.new("L", (4, 4)).save(tmp_path / "bolt" / "ground_truth" / "crack" / "007_mask.png")
+    found = source_named("anything").verify(tmp_path)
+    assert found.unreadable == ("bolt/train/good/001.png",)
+    assert found.extra == ("bolt/ground_truth/crack/007_mask.png",)
+    assert not found.ok
+
+
+def test_a_numbered_listing_equals_the_index_of_its_tree(tmp_path: Path, make: Make) -> None:
+    make(tmp_path, "bolt")
+    listed = numbered_listing("parts", {"bolt": {"train": 2, "good": 1, "crack": 1}})
+    dataset = index_tree(tmp_path, "parts")
+    assert (listed.train, listed.test, listed.root) == (dataset.train, dataset.test, None)
+    assert files_of(listed) == files_of(dataset)
+
+
+@pytest.mark.skipif(not INDUSTRIAL8.exists(), reason="needs ../shared")
+def test_industrial8_has_its_images_and_masks() -> None:
+    dataset = load_dataset("industrial8", INDUSTRIAL8.parent)
+    assert dataset.name == "industrial8"
+    assert len(dataset.categories) == 8
+    assert len(dataset.by_path) == 2057
+    masks = [sample.mask for sample in dataset.test if sample.mask is not None]
+    assert len(masks) == len(set(masks)) == 432
+    assert {s.category for s in dataset.test if s.is_anomalous and s.mask is None} == {"elpv_mono"}
+    assert load_dataset("industrial8", INDUSTRIAL8.resolve()).test == dataset.test

@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import csv
+import shutil
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from ltbench.datasets import mvtec
+from ltbench.datasets.index import load_dataset, locate
+from ltbench.datasets.source import DatasetSource
+from ltbench.errors import DataError
+
+COUNTS_CSV = Path(__file__).resolve().parents[2] / ".." / "shared" / "splits" / "mvtec_counts.csv"
+
+
+def test_the_listing_has_the_published_totals() -> None:
+    listing = mvtec.listing()
+    assert (len(listing.train), len(listing.test)) == (3629, 1725)
+    assert sum(sample.is_anomalous for sample in listing.test) == 1258
+    assert all((sample.mask is not None) == sample.is_anomalous for sample in listing.by_path.values())
+    assert len({(s.category, s.defect_type) for s in listing.test if s.is_anomalous}) == 73  # as the paper says
+    assert listing.root is None
+
+
+def test_class_order_is_textures_then_objects() -> None:
+    textures, objects = mvtec.CATEGORIES[:5], mvtec.CATEGORIES[5:]
+    assert textures == ("carpet", "grid", "leather", "tile", "wood")
+    assert list(objects) == sorted(objects)
+    assert (objects[0], objects[-1], len(objects)) == ("bottle", "zipper", 10)
+
+
+@pytest.mark.skipif(not COUNTS_CSV.exists(), reason="needs ../shared")
+def test_counts_agree_with_the_counted_archive() -> None:
+    with COUNTS_CSV.open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert not any(row["missing_numbers"] for row in rows)
+    counted = {
+        (row["category"], "train" if row["part"] == "train" else row["defect_type"]): int(row["count"]) for row in rows
+    }
+    ours = {(c, folder): count for c, folders in mvtec.COUNTS.items() for folder, count in folders.items()}
+    assert ours == counted
+
+
+def test_a_tree_is_found_under_its_usual_name_and_indexed(mvtec_tree: Path) -> None:
+    dataset = load_dataset("mvtec", mvtec_tree)
+    assert dataset.categories == mvtec.CATEGORIES
+    assert (len(dataset.train), len(dataset.test)) == (30, 30)
+    assert set(dataset.by_path) <= set(mvtec.listing().by_path) | {f"{c}/test/crack/000.png" for c in mvtec.CATEGORIES}
+    assert dataset.file("wood/train/good/000.png").is_file()
+    assert load_dataset("mvtec", mvtec_tree / "mvtec_anomaly_detection").root == dataset.root
+
+
+def test_a_missing_category_folder_is_named(mvtec_tree: Path) -> None:
+    shutil.rmtree(mvtec_tree / "mvtec_anomaly_detection" / "tile")
+    with pytest.raises(DataError, match=r"mvtec_anomaly_detection/tile \(category 'tile' of mvtec\).*https://"):
+        load_dataset("mvtec", mvtec_tree)
+
+
+def test_verify_names_what_is_missing_extra_and_unreadable(mvtec_tree: Path) -> None:
+    root = mvtec_tree / "mvtec_anomaly_detection"
+    source: DatasetSource = mvtec.SOURCE
+    truncated = root / "wood" / "train" / "good" / "001.png"
+    truncated.write_bytes(truncated.read_bytes()[:50])
+    Image.new("RGB", (4, 4)).save(root / "wood" / "train" / "good" / "copy of 000.png")
+    found = source.verify(locate("mvtec", mvtec_tree))
+    assert found.unreadable == ("wood/train/good/001.png",)
+    assert "wood/train/good/copy of 000.png" in found.extra
+    assert "wood/train/good/002.png" in found.missing
+    assert "wood/ground_truth/hole/000_mask.png" in found.missing
+    assert not [path for path in found.extra if path.endswith(".txt")]
+    listed = len(mvtec.listing().by_path) + 1258
+    present = len(list(root.rglob("*.png")))
+    assert len(found.missing) == listed - (present - len(found.extra))
+
+
+def test_a_complete_tree_is_ok(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    counts = {category: {"train": 1, "good": 1, "crack": 1} for category in mvtec.CATEGORIES}
+    monkeypatch.setattr(mvtec, "COUNTS", counts)
+    for sample in mvtec.listing().by_path.values():
+        for path in filter(None, (sample.path, sample.mask)):
+            (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+            Image.new("L", (3, 3)).save(tmp_path / path)
+    assert mvtec.verify(tmp_path).ok
