@@ -13,5 +13,7 @@ for split in $SPLITS; do
         ltbench run --method "$method" --split "$split" --preset offline --results "$RESULTS"
     done
 done
-echo "# ltbench table --dataset shapes --group all"
-ltbench table --dataset shapes --group all --results "$RESULTS"
+echo "# ltbench table --dataset shapes --metric image_auroc --group all"
+ltbench table --dataset shapes --metric image_auroc --group all --results "$RESULTS"
+echo "# ltbench table --dataset shapes --metric pixel_auroc,pixel_aupro_30"
+ltbench table --dataset shapes --metric pixel_auroc,pixel_aupro_30 --results "$RESULTS"

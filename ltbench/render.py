@@ -7,6 +7,7 @@ import io
 import re
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from itertools import groupby
 from typing import Literal
 
 from tabulate import tabulate
@@ -34,7 +35,7 @@ def escape_latex(text: str) -> str:
 
 def escape_markdown(text: str) -> str:
     """Return text that Markdown and HTML print as it is, inside a table cell."""
-    escaped = re.sub(r"([\\`*_{}\[\]|])", r"\\\1", text)
+    escaped = re.sub(r"([\\`*{}\[\]|]|(?<![^\W_])_|_(?![^\W_]))", r"\\\1", text)  # a_b is literal without a backslash
     return escaped.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("\n", " ")
 
 
@@ -49,7 +50,7 @@ def _markdown(table: Table) -> str:
         style = {1: "**{}**", 2: "<u>{}</u>"}.get(cell.rank, "{}")
         return style.format(_number(cell))
 
-    headers = ["Method", *(escape_markdown(column.title) for column in table.columns)]
+    headers = ["Method", *(escape_markdown(column.title(table)) for column in table.columns)]
     rows = [[escape_markdown(title), *map(text, cells)] for title, cells in table.rows]
     align = ["left", *["right"] * len(table.columns)]
     body = tabulate(rows, headers, tablefmt="pipe", colalign=align, disable_numparse=True)
@@ -64,11 +65,13 @@ def _latex(table: Table) -> str:
         style = {1: r"\textbf{%s}", 2: r"\underline{%s}"}.get(cell.rank, "%s")
         return style % _number(cell).replace("±", r"$\pm$")
 
-    heads = [
-        " & ".join(["", *_spans([column.split for column in table.columns])]),
-        " & ".join(["", *_spans([f"{column.split}\0{METRIC_TITLES[column.metric]}" for column in table.columns])]),
-        " & ".join(["Method", *(GROUP_TITLES[column.group] for column in table.columns)]),
-    ]
+    levels = [[column.split for column in table.columns]]
+    if len(table.metrics) > 1:
+        levels.append([f"{column.split}\0{METRIC_TITLES[column.metric]}" for column in table.columns])
+    if len(table.groups) > 1:
+        levels.append([f"{column}\0{GROUP_TITLES[column.group]}" for column in table.columns])
+    heads = [" & ".join(["", *_spans(level)]) + " \\\\" + _rules(level) for level in levels]
+    heads[-1] = "Method" + heads[-1]
     lines = [" & ".join([escape_latex(title), *map(text, cells)]) for title, cells in table.rows]
     notes = [f"{escape_latex(mark)} {escape_latex(note)}." for mark, note in table.notes]
     notes += _reasons(table, escape_latex)
@@ -80,7 +83,7 @@ def _latex(table: Table) -> str:
             f"\\caption{{{escape_latex(table.caption)}}}",
             f"\\begin{{tabular}}{{l{'r' * len(table.columns)}}}",
             "\\toprule",
-            *(f"{head} \\\\" for head in heads),
+            *heads,
             "\\midrule",
             *(f"{line} \\\\" for line in lines),
             "\\bottomrule",
@@ -94,13 +97,20 @@ def _latex(table: Table) -> str:
 
 def _spans(titles: Sequence[str]) -> list[str]:
     """Return LaTeX headings in which equal neighbours are joined; what stands before a NUL only tells them apart."""
-    spans: list[tuple[str, int]] = []
-    for title in titles:
-        if spans and spans[-1][0] == title:
-            spans[-1] = (title, spans[-1][1] + 1)
-        else:
-            spans.append((title, 1))
-    return [rf"\multicolumn{{{width}}}{{c}}{{{escape_latex(title.split(chr(0))[-1])}}}" for title, width in spans]
+    return [
+        rf"\multicolumn{{{len(list(group))}}}{{c}}{{{escape_latex(title.split(chr(0))[-1])}}}"
+        for title, group in groupby(titles)
+    ]
+
+
+def _rules(titles: Sequence[str]) -> str:
+    """Return a rule below each heading that spans several columns; column 1 is the method's."""
+    rules, first = "", 2
+    for _, group in groupby(titles):
+        width = len(list(group))
+        rules += rf" \cmidrule(lr){{{first}-{first + width - 1}}}" if width > 1 else ""
+        first += width
+    return rules
 
 
 def _reasons(table: Table, escape: Callable[[str], str]) -> list[str]:
@@ -108,7 +118,7 @@ def _reasons(table: Table, escape: Callable[[str], str]) -> list[str]:
     for title, cells in table.rows:
         for column, cell in zip(table.columns, cells, strict=True):
             if cell.mean is None:
-                reasons[cell.reason].append(f"{title}, {column.title}")
+                reasons[cell.reason].append(f"{title}, {column.title(table)}")
     return [escape(f"No value ({reason}): {'; '.join(places)}.") for reason, places in reasons.items()]
 
 

@@ -24,6 +24,11 @@ METRIC_TITLES = {
     "pixel_aupro_30": "Pixel AUPRO-30",
 }
 GROUP_TITLES = {"high": "High", "low": "Low", "avg": "Avg"}
+GROUP_MEANINGS = {
+    "avg": "mean over all categories",
+    "high": "mean over the majority categories",
+    "low": "mean over the minority categories",
+}
 PRIVILEGES = {
     "uses_categories": "told the category of every image",
     "is_transductive": "scores test images jointly",
@@ -57,10 +62,12 @@ class Column:
     metric: str
     group: str
 
-    @property
-    def title(self) -> str:
-        """The heading in one line."""
-        return f"{self.split} {METRIC_TITLES[self.metric]} {GROUP_TITLES[self.group]}"
+    def title(self, table: Table) -> str:
+        """The heading in one line, without the metric and the group that all columns of the table share."""
+        parts = [self.split]
+        parts += [METRIC_TITLES[self.metric]] * (len(table.metrics) > 1)
+        parts += [GROUP_TITLES[self.group]] * (len(table.groups) > 1)
+        return " ".join(parts)
 
 
 @dataclass(frozen=True)
@@ -78,6 +85,16 @@ class Table:
     rows: tuple[tuple[str, tuple[Cell, ...]], ...]
     notes: tuple[tuple[str, str], ...] = ()
     caption: str = ""
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """The metrics of the columns, each once."""
+        return tuple(dict.fromkeys(column.metric for column in self.columns))
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """The groups of the columns, each once."""
+        return tuple(dict.fromkeys(column.group for column in self.columns))
 
 
 @dataclass
@@ -130,10 +147,11 @@ def make_table(
     cells = [[_cell(row.records.get(column.split, []), column) for column in columns] for _, row in rows]
     ranked = list(zip(*(_ranked(column) for column in zip(*cells, strict=True)), strict=True))
     protocol = rows[0][1].protocol
-    caption = (
-        f"Percent, protocol {protocol}; mean ± sample standard deviation where there are several seeds. "
-        "Best bold, second underlined."
-    )
+    what = METRIC_TITLES[metrics[0]] + ", percent" if len(metrics) == 1 else "Percent"
+    what += "" if group == "all" else f", {GROUP_MEANINGS[group]}"
+    several = any(cell.std is not None for line in cells for cell in line)
+    spread = "; mean ± sample standard deviation over seeds" if several else ""
+    caption = f"{what}, protocol {protocol}{spread}. Best bold, second underlined."
     titled = tuple((title, tuple(line)) for (title, _), line in zip(rows, ranked, strict=True))
     return Table(columns, titled, tuple(notes), caption)
 

@@ -67,7 +67,7 @@ def test_what_is_missing_says_why(make_record: MakeRecord) -> None:
     assert [column.split for column in table.columns] == ["x_full", "x_full", "x_step10", "x_step10"]
     assert [cell.reason for cell in _cells(table)["B"]] == ["not run", "not run", "", "no masks"]
     text = render(table, "markdown")
-    assert "No value (no masks): B, x\\_step10 Pixel AUROC Avg." in text
+    assert "No value (no masks): B, x_step10 Pixel AUROC." in text
     assert "No value (not run)" in text
 
 
@@ -120,12 +120,13 @@ def test_text_is_escaped(make_record: MakeRecord) -> None:
     assert r"A\_b \& \textless{}script\textgreater{}" in render(table, "latex")
     assert escape_latex("a\\b") == r"a\textbackslash{}b"
     assert escape_markdown("a*b") == r"a\*b"
+    assert escape_markdown("_a_b c_d_") == r"\_a_b c_d\_"
 
 
 def test_markdown(make_record: MakeRecord) -> None:
     records = [make_record("a", values={"image_auroc": 0.9}), make_record("b", values={"image_auroc": 0.81234})]
     lines = render(make_table(records, metrics=IMAGE), "markdown").splitlines()
-    assert [cell.strip() for cell in lines[0].split("|")[1:-1]] == ["Method", "mvtec\\_step100 Image AUROC Avg"]
+    assert [cell.strip() for cell in lines[0].split("|")[1:-1]] == ["Method", "mvtec_step100"]
     assert [cell.strip() for cell in lines[2].split("|")[1:-1]] == ["A", "**90.00**"]
     assert [cell.strip() for cell in lines[3].split("|")[1:-1]] == ["B", "<u>81.23</u>"]
 
@@ -143,6 +144,10 @@ def test_latex_joins_headings(make_record: MakeRecord) -> None:
     text = render(make_table([make_record(), make_record(split="mvtec_exp100")], group="all"), "latex")
     assert text.count(r"\multicolumn{6}{c}") == 2
     assert text.count(r"\multicolumn{3}{c}{Image AUROC}") == 2
+    assert text.count(r"\multicolumn{1}{c}{High}") == 4
+    single = render(make_table([make_record()], metrics=IMAGE), "latex")
+    assert "Method & " in single
+    assert single.count(r"\multicolumn") == 1, "levels that say nothing are left out"
     assert text.count(r"\toprule") == text.count(r"\bottomrule") == 1
 
 

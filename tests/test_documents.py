@@ -1,0 +1,74 @@
+"""What the documents promise is so."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ltbench import registry
+from ltbench.checks import CHECKS, Subject, run_check
+from ltbench.cli import app
+from ltbench.registry import method_names
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def test_the_example_method_keeps_the_contract(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (ROOT / "methods" / "README.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    (tmp_path / "example_mean_colour.py").write_text(code, encoding="utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(registry, "_targets", lambda: {"mean_colour": "example_mean_colour"})
+    subject = Subject(registry.method_class("mean_colour"))
+    assert [result for check in CHECKS if not (result := run_check(check, subject)).passed] == []
+
+
+def test_the_example_has_25_lines() -> None:
+    text = (ROOT / "methods" / "README.md").read_text(encoding="utf-8")
+    (body,) = re.findall(r"@dataclass\n(class MeanColour:.*?)\nMETHOD", text, re.DOTALL)
+    assert len([line for line in body.splitlines() if line.strip()]) <= 25
+
+
+@pytest.mark.parametrize("name", method_names())
+def test_every_method_has_a_readme(name: str) -> None:
+    assert (ROOT / "methods" / name / "README.md").is_file()
+
+
+@pytest.mark.parametrize("document", ["README.md", "methods/README.md", "CONTRIBUTING.md", "docs/architecture.md"])
+def test_links_lead_somewhere(document: str) -> None:
+    path = ROOT / document
+    for target in re.findall(r"\]\(([^)#]+)\)", path.read_text(encoding="utf-8")):
+        assert target.startswith("https://") or (path.parent / target).exists(), target
+
+
+def test_commands_in_the_readme_exist() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    commands = {
+        str(command.name or command.callback.__name__) for command in app.registered_commands if command.callback
+    }
+    commands |= {str(group.name) for group in app.registered_groups}
+    named = set(re.findall(r"^    ltbench ([a-z-]+)", text, re.MULTILINE))
+    assert named
+    assert named <= commands
+
+
+def test_options_in_the_readme_exist() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    for line in re.findall(r"^    ltbench ([a-z-]+ .*)$", text, re.MULTILINE):
+        command = line.split()[0]
+        done = subprocess.run(
+            [sys.executable, "-m", "ltbench.cli", command, "--help"], capture_output=True, text=True, check=True
+        )
+        for option in re.findall(r"--[a-z-]+", line):
+            assert option in done.stdout, f"{option} of `ltbench {command}`"
+
+
+def test_the_layers_in_the_documents_are_those_enforced() -> None:
+    config = (ROOT / "setup.cfg").read_text(encoding="utf-8")
+    enforced = re.search(r"layers =\n((?:    .+\n)+)", config)
+    assert enforced
+    assert enforced[1] in (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")

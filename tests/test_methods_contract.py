@@ -1,0 +1,32 @@
+"""Every method of the suite keeps every part of the contract, in its preset for a CPU without a model hub."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+
+import pytest
+
+from ltbench.checks import CHECKS, Subject, run_check
+from ltbench.registry import method_class, method_names, presets
+
+
+@cache
+def _subject(name: str) -> Subject:
+    method = method_class(name)
+    return Subject(method, presets(method))
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__.removeprefix("check_"))
+@pytest.mark.parametrize("name", method_names())
+def test_contract(name: str, check: Callable[[Subject], None]) -> None:
+    assert run_check(check, _subject(name)).reason == ""
+
+
+def test_there_are_methods() -> None:
+    assert method_names(), "an empty registry would pass every test above"
+
+
+@pytest.mark.parametrize("name", method_names())
+def test_every_method_has_an_offline_preset(name: str) -> None:
+    assert "offline" in presets(method_class(name))
