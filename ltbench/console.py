@@ -22,7 +22,7 @@ from ltbench.parameters import hyper_parameters, plain, resolve
 from ltbench.registry import choose_preset, method_class, method_names, presets
 from ltbench.runner import Outcome
 
-WIDTH = 100
+WIDTH = 120
 """Columns of a table where the width of the terminal is unknown."""
 
 
@@ -224,6 +224,6 @@ def _console() -> Console:
 
 def _table(*headings: str, **options: Any) -> Table:
     table = Table(box=None, pad_edge=False, **options)
-    for heading in headings:
-        table.add_column(heading, overflow="fold")
+    for number, heading in enumerate(headings):
+        table.add_column(heading, overflow="fold", no_wrap=number == 0)
     return table

@@ -74,7 +74,10 @@ class ImageSet(Protocol):
 
 
 class FeatureStore(Protocol):
-    """Arrays on disk by feature space and image, shared by all runs (see `ltbench.blocks.feature_store`)."""
+    """Arrays on disk by feature space and image, shared by all runs; safe to call from several threads at once.
+
+    `ltbench.blocks.feature_store` has the implementation.
+    """
 
     def get(self, space: str, key: str) -> Mapping[str, NDArray[np.float32]] | None:
         """Return the arrays stored under `space` and `key`, or None."""

@@ -31,6 +31,11 @@ class ConsoleProgress:
         self._stage = ""
         self._nested = False
 
+    def say(self, text: str) -> None:
+        """Print one line."""
+        if not self.quiet:
+            self.console.print(text, highlight=False, markup=False)
+
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """Prefix what is shown inside with a name ("predict bottle 3/15")."""

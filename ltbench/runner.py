@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ltbench.blocks.feature_store import DiskFeatureStore, default_folder
 from ltbench.core import Dataset, Prediction, Protocol, RunSpec, Sample, Split
 from ltbench.datasets.images import DiskImages, check_mask_size, read_mask
-from ltbench.datasets.index import load_dataset, load_listing
+from ltbench.datasets.index import load_dataset, load_listing, locate
 from ltbench.environment import environment, parse_size, peak_memory, resolve_device
 from ltbench.errors import ContractError, DataError
 from ltbench.method import FeatureStore, ImageSet, Method, Runtime
@@ -124,6 +124,9 @@ def run_by_name(
     method_class(method)  # a wrong name is told before anything is read
     found = find_split(split, lambda name: load_listing(name, data_root))
     planned = plan(method, found, preset=preset, parameters=overrides, protocol=protocol, seed=seed)
+    root = locate(found.dataset, data_root)
+    if not root.exists():
+        harness.progress.say(f"drawing {found.dataset} into {root}, once (about half a minute)")
     return run(planned, found, load_dataset(found.dataset, data_root), harness)
 
 

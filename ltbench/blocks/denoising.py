@@ -79,7 +79,7 @@ def inliers(weights: NDArray[np.floating], share: float = OUTLIER_SHARE, *, stri
 
     Args:
         weights: (N,) of `patch_weights`.
-        share: share of the patches to leave out, in [0, 1).
+        share: share of the patches to leave out, in [0, 1); of share 0, strictly, the largest weight alone is left out.
         strict: leave out patches whose weight equals the quantile (TailedCore's code), or keep them (SoftPatch's).
 
     Returns:

@@ -22,6 +22,7 @@ from typing import Any, NamedTuple, ParamSpec, TypeVar
 import numba
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 _AXES = 16  # coordinates of a sketch; on patch features they rule out 96 of 100 pairs
 _TILE = 64  # picks that a row is compared with at a time
@@ -210,7 +211,8 @@ def farthest_first(
     Returns:
         The indices in the order of picking, (picks,) int64, all different.
     """
-    sketch = _Sketch.of(points)
+    with threadpool_limits(1, user_api="blas"):  # small products: BLAS threads would wait for one another
+        sketch = _Sketch.of(points)
     order, seen = np.empty(picks, np.int64), np.zeros(len(points), np.int64)
     tiles = np.zeros((-(-picks // _TILE), _AXES, _TILE), np.float32)
     threads = threads or usable_cores()

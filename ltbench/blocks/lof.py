@@ -140,22 +140,16 @@ def _select(
 ) -> None:
     """Write the nearest other rows of the rows from `first` on, given their products with all rows."""
     n, k = squares.shape
-    rough = np.empty(k, np.float32)
+    rough, least = np.empty(n, np.float32), np.empty(k, np.float32)
     for r in range(products.shape[0]):
         row = first + r
-        rough[:] = np.inf
         for j in range(n):
-            distance = norms[j] - np.float32(2) * products[r, j]
-            if distance < rough[k - 1] and j != row:
-                place = k - 1
-                while place > 0 and rough[place - 1] > distance:
-                    rough[place] = rough[place - 1]
-                    place -= 1
-                rough[place] = distance
-        limit = np.float32(rough[k - 1] + margin)
+            rough[j] = norms[j] - np.float32(2) * products[r, j]
+        rough[row] = np.inf
+        limit = np.float32(_kth_least(rough, least) + margin)
         squares[row] = np.inf
         for j in range(n):
-            if norms[j] - np.float32(2) * products[r, j] <= limit and j != row:
+            if rough[j] <= limit:
                 square = squared_distance(patches[row], patches[j])
                 if square < squares[row, k - 1]:
                     place = k - 1
@@ -167,3 +161,20 @@ def _select(
                     neighbours[row, place] = j
                     if squares[row, k - 1] == 0:  # k duplicates: nobody is nearer, and there may be thousands of them
                         break
+
+
+@compiled
+def _kth_least(values: NDArray[np.float32], least: NDArray[np.float32]) -> np.float32:
+    """Return the k-th least of n >= k values; `least` (k,) is overwritten."""
+    k = len(least)
+    least[:] = np.inf
+    last: np.float32 = least[k - 1]
+    for value in values:
+        if value < last:
+            place = k - 1
+            while place > 0 and least[place - 1] > value:
+                least[place] = least[place - 1]
+                place -= 1
+            least[place] = value
+            last = least[k - 1]
+    return last

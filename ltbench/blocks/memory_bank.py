@@ -18,7 +18,7 @@ from ltbench.blocks.coreset import (
     greedy_coreset,
     random_projection,
 )
-from ltbench.blocks.features import FeatureExtractor
+from ltbench.blocks.features import FeatureExtractor, Maps
 from ltbench.blocks.maps import upsample_and_smooth
 from ltbench.blocks.neighbours import NearestNeighbours
 from ltbench.blocks.patches import Grid, Patches, official_patches, pooled_patches
@@ -44,7 +44,7 @@ class PatchEmbedder:
         embedding: "official" for PatchCore's locally aware patches, "pooled" for 3x3 averages on the coarsest grid.
         embed_dim: length of an official patch vector.
         runtime: device, seed, feature store and progress.
-        mean_layer: a level deeper than `layers`, of which `matrix_and_means` takes the spatial means, or None.
+        mean_layer: the feature level of which `matrix_and_means` takes spatial means; by default the last of `layers`.
     """
 
     def __init__(
@@ -59,15 +59,16 @@ class PatchEmbedder:
         mean_layer: int | None = None,
     ) -> None:
         self.runtime = runtime
-        self._levels = len(layers)
-        levels = layers if mean_layer is None else (*layers, mean_layer)
+        levels = layers if mean_layer is None else sorted({*layers, mean_layer})
         self._extractor = FeatureExtractor(backbone, levels, weights, runtime=runtime)
+        self._patch_maps = [levels.index(layer) for layer in layers]
+        self._mean_map = self._patch_maps[-1] if mean_layer is None else levels.index(mean_layer)
         self._embed = partial(official_patches, embed_dim=embed_dim) if embedding == "official" else pooled_patches
 
     def embed(self, images: ImageSet) -> Iterator[tuple[Patches, Grid]]:
         """Yield the patches (h * w, D) of each image in row-major order, and their grid (h, w)."""
         for maps in self._extractor.extract(images):
-            yield self._embed(maps[: self._levels])
+            yield self._patches(maps)
 
     def matrix(self, images: ImageSet) -> Patches:
         """Return the patches of all images, image by image, (N * h * w, D).
@@ -78,16 +79,19 @@ class PatchEmbedder:
         return _stacked((patches for patches, _ in self.embed(images)), len(images))
 
     def matrix_and_means(self, images: ImageSet) -> tuple[Patches, NDArray[np.float32]]:
-        """Return `matrix` and, from the same passes through the network, spatial means of the deepest level, (N, C)."""
+        """Return `matrix` and, from the same passes through the network, the spatial mean of `mean_layer`, (N, C)."""
         means: list[NDArray[np.float32]] = []
 
         def patches() -> Iterator[Patches]:
             for maps in self._extractor.extract(images):
-                means.append(maps[-1].mean(axis=(1, 2)))
-                yield self._embed(maps[: self._levels])[0]
+                means.append(maps[self._mean_map].mean(axis=(1, 2)))
+                yield self._patches(maps)[0]
 
         matrix = _stacked(patches(), len(images))
         return matrix, np.stack(means)
+
+    def _patches(self, maps: Maps) -> tuple[Patches, Grid]:
+        return self._embed([maps[index] for index in self._patch_maps])
 
 
 def _stacked(images: Iterable[Patches], count: int) -> Patches:

@@ -116,8 +116,11 @@ class NearestNeighbours:
         if not device.startswith("cuda"):
             return
         if hasattr(faiss, "StandardGpuResources"):
-            self._resources = faiss.StandardGpuResources()
-            self._searcher = faiss.index_cpu_to_gpu(self._resources, int(device.partition(":")[2] or 0), index)
+            self._resources = faiss.StandardGpuResources()  # the index uses it and does not keep it alive
+            options = faiss.GpuClonerOptions()
+            options.useFloat16 = self._memory is None  # tables of 64 sub-quantisers fit a GPU's shared memory only so
+            number = int(device.partition(":")[2] or 0)
+            self._searcher = faiss.index_cpu_to_gpu(self._resources, number, index, options)
             self._workers = 1
         else:
             logger.warning("FAISS searches on the CPU: this build has no GPU. pip install 'ltbench[gpu]' brings one.")
