@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from ltbench import registry, runner
+from ltbench import registry
 from ltbench.core import Dataset, Prediction, RunSpec, Split, TrainImages
 from ltbench.datasets.index import load_dataset
 from ltbench.errors import ContractError, DataError, SpecError, UnknownNameError
 from ltbench.method import ImageSet, Method, Runtime
+from ltbench.protocols import protocol_named
 from ltbench.records import RECORD, read_record
 from ltbench.runner import Harness, Plan, check_split, plan, run, run_by_name, shuffled
 from ltbench.splits.files import find_split
@@ -232,5 +233,5 @@ def test_a_record_is_json_without_nan(parts: Path, harness: Harness) -> None:
 
 def test_the_method_type_is_checked() -> None:
     method: type[Method] = MeanImage
-    assert isinstance(RunSpec("m", {}, "s", "0", runner.protocol_named("common")).hash, str)
+    assert isinstance(RunSpec("m", {}, "s", "0", protocol_named("common")).hash, str)
     assert method.info.name == "mean_image"
