@@ -10,89 +10,19 @@ import copy
 import inspect
 import random
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from functools import cached_property
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ltbench.core import Prediction
-from ltbench.datasets.arrays import ArrayImages
 from ltbench.errors import ContractError, LtbenchError
 from ltbench.method import Method, Runtime
 from ltbench.parameters import HyperParameter, hyper_parameters, resolve
-from ltbench.registry import Preset, method_class, presets
-
-SIDE = 64
-"""Side of the check images in pixels: small, and divisible by the stride of the usual backbones."""
-
-PRESETS = ("check", "offline")
-"""The preset the checks use: the first of these that the method has. It must run on a CPU without a network."""
-
-
-@dataclass
-class Subject:
-    """A method under test, with small images to try it on.
-
-    Args:
-        method: the method's class.
-        known: its presets by name.
-    """
-
-    method: type[Method]
-    known: Mapping[str, Preset] = field(default_factory=dict)
-
-    @property
-    def parameters(self) -> dict[str, Any]:
-        """The hyper-parameters of the checks' preset."""
-        chosen = next((self.known[name] for name in PRESETS if name in self.known), Preset("defaults"))
-        return resolve(self.method, chosen.parameters)
-
-    def images(self, count: int, seed: int, *, planted: bool = False) -> ArrayImages:
-        """Return grainy tiles of two categories in turn; with `planted`, each has a bright square."""
-        categories = ["grid", "stripes"] * (count // 2)
-        return ArrayImages(
-            np.stack([_tile(category, seed + i, planted) for i, category in enumerate(categories)]),
-            categories if self.method.info.uses_categories else None,
-        )
-
-    @cached_property
-    def train(self) -> ArrayImages:
-        """Twelve good training images."""
-        return self.images(12, seed=0)
-
-    @cached_property
-    def good(self) -> ArrayImages:
-        """Four good test images."""
-        return self.images(4, seed=100)
-
-    @cached_property
-    def defective(self) -> ArrayImages:
-        """The same four test images, each with a planted square."""
-        return self.images(4, seed=100, planted=True)
-
-    @cached_property
-    def mixed(self) -> ArrayImages:
-        """Two good and two defective test images."""
-        mixed = np.concatenate([self.good.images[:2], self.defective.images[2:]])
-        return ArrayImages(mixed, self.good._categories)
-
-    def fitted(self, **overrides: Any) -> Method:
-        """Return a newly fitted method."""
-        return self.method(**(self.parameters | overrides)).fit(self.train, Runtime(seed=0))
-
-    @cached_property
-    def reference(self) -> Method:
-        """A fitted method; checks only predict with it."""
-        return self.fitted()
-
-    @cached_property
-    def expected(self) -> Prediction:
-        """What the reference says of the defective images."""
-        return self.reference.predict(self.defective)
+from ltbench.registry import method_class, presets
+from ltbench.subject import Lending, Subject, select
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +92,7 @@ def check_global_rng_untouched(subject: Subject) -> None:
 
 def check_inputs_unmodified(subject: Subject) -> None:
     """Neither `fit` nor `predict` writes into the images it is given."""
-    train, test = (_Lending(images) for images in (subject.train, subject.defective))
+    train, test = (Lending(images) for images in (subject.train, subject.defective))
     subject.method(**subject.parameters).fit(train, Runtime()).predict(test)
     _require(not train.modified(), "fit changed a training image")
     _require(not test.modified(), "predict changed a test image")
@@ -175,9 +105,9 @@ def check_order_and_batch(subject: Subject) -> None:
     images = subject.mixed
     expected = subject.reference.predict(images)
     order = [2, 0, 3, 1]
-    shuffled = subject.reference.predict(_select(images, order))
+    shuffled = subject.reference.predict(select(images, order))
     _assert_equal(shuffled, Prediction(expected.scores[order], expected.maps[order]), "another order of the images")
-    single = [subject.reference.predict(_select(images, [i])) for i in range(len(images))]
+    single = [subject.reference.predict(select(images, [i])) for i in range(len(images))]
     alone = Prediction(np.concatenate([p.scores for p in single]), np.concatenate([p.maps for p in single]))
     _assert_equal(alone, expected, "predicting one image at a time")
 
@@ -266,37 +196,6 @@ def _rng_states() -> dict[str, str]:
 def _require(kept: object, reason: str) -> None:
     if not kept:
         raise ContractError(reason)
-
-
-class _Lending(ArrayImages):
-    """Images that are lent without a copy, so that a write into one can be seen."""
-
-    def __init__(self, images: ArrayImages) -> None:
-        super().__init__(images.images.copy(), images._categories)
-        self._before = self.images.copy()
-
-    def __getitem__(self, index: int, /) -> NDArray[np.uint8]:
-        image: NDArray[np.uint8] = self.images[index]
-        return image
-
-    def modified(self) -> bool:
-        return not np.array_equal(self.images, self._before)
-
-
-def _tile(category: str, seed: int, planted: bool) -> NDArray[np.uint8]:
-    rng = np.random.RandomState(seed)
-    y, x = np.mgrid[:SIDE, :SIDE] + rng.randint(0, 8, (2, 1, 1))
-    wave = np.sin(x / 2.5) + (np.sin(y / 2.5) if category == "grid" else 0)
-    image = 110 + 22 * wave[..., None] * np.array([1.0, 0.8, 0.6]) + rng.normal(0, 4, (SIDE, SIDE, 3))
-    if planted:
-        image[24:40, 24:40] = (250, 240, 60)
-    clipped: NDArray[np.uint8] = image.clip(0, 255).astype(np.uint8)
-    return clipped
-
-
-def _select(images: ArrayImages, order: list[int]) -> ArrayImages:
-    categories = None if images._categories is None else [images._categories[i] for i in order]
-    return ArrayImages(images.images[order], categories)
 
 
 def _values(method: Method) -> dict[str, Any]:

@@ -14,11 +14,12 @@ import pytest
 import torch
 from pydantic import Field
 
-from ltbench.checks import CHECKS, Subject, run_check
+from ltbench.checks import CHECKS, run_check
 from ltbench.core import Prediction
 from ltbench.errors import LtbenchError
 from ltbench.method import ImageSet, Method, MethodInfo, Probe, Runtime
 from ltbench.registry import Preset
+from ltbench.subject import Subject
 
 
 @dataclass

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from ltbench import registry
-from ltbench.checks import CHECKS, Subject, run_check
+from ltbench.checks import CHECKS, run_check
 from ltbench.cli import app
 from ltbench.registry import method_names
+from ltbench.subject import Subject
 
 ROOT = Path(__file__).resolve().parent.parent
 

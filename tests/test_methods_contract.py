@@ -7,8 +7,9 @@ from functools import cache
 
 import pytest
 
-from ltbench.checks import CHECKS, Subject, run_check
+from ltbench.checks import CHECKS, run_check
 from ltbench.registry import method_class, method_names, presets
+from ltbench.subject import Subject
 
 
 @cache

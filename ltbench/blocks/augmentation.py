@@ -69,8 +69,8 @@ def turned(image: Pixels, view: View) -> Pixels:
 def turned_and_cropped(image: Pixels, view: View, size: tuple[int, int]) -> Pixels:
     """Return the centre of an image that was flipped, padded and rotated by any angle.
 
-    The padding repeats border pixels: ceil((diagonal - shorter side) / 2) of the crop on each side (47 of 224 pixels).
-    The rotation takes the nearest pixel and keeps the size. At angle 0 the image is only flipped and cropped.
+    The padding repeats the outermost pixels, as many of them as `border` says. The rotation takes the nearest pixel and
+    keeps the size. At angle 0 the image is only flipped and cropped.
 
     Args:
         image: (H', W', 3), not cropped.
@@ -80,10 +80,21 @@ def turned_and_cropped(image: Pixels, view: View, size: tuple[int, int]) -> Pixe
     flipped = image[:, ::-1] if view.flipped else image
     if view.angle == 0:
         return _centre(flipped, size)
-    border = math.ceil((math.hypot(*size) - min(size)) / 2)
-    padded = np.pad(flipped, ((border, border), (border, border), (0, 0)), mode="edge")
+    width = border(size)
+    padded = np.pad(flipped, ((width, width), (width, width), (0, 0)), mode="edge")
     rotated = Image.fromarray(padded).rotate(view.angle, Image.Resampling.NEAREST)
     return _centre(np.asarray(rotated), size)
+
+
+def border(size: tuple[int, int]) -> int:
+    """Return by how many pixels to pad an image on each side so that no rotation turns a corner into its crop.
+
+    The authors' ceil((diagonal - side) / 2), 47 of 224 pixels; of a crop that is not square, the shorter side.
+
+    Args:
+        size: (height, width) of the crop.
+    """
+    return math.ceil((math.hypot(*size) - min(size)) / 2)
 
 
 class AugmentedImages:
