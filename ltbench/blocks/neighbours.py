@@ -146,6 +146,8 @@ def _approximate_index(memory: NDArray[np.float32]) -> Any:
             f"got {rows} of {dimension}. Search exactly."
         )
     index = faiss.IndexIVFPQ(faiss.IndexFlatL2(dimension), dimension, CENTROIDS, SUBQUANTISERS, BITS)
+    for clustering in (index.cp, index.pq.cp):
+        clustering.min_points_per_centroid = 1  # below 39 FAISS warns on standard error, once a sub-quantiser
     _on_one_thread(lambda: index.train(np.ascontiguousarray(memory)))
     return index
 

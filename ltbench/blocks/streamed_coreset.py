@@ -39,7 +39,8 @@ def streamed_coreset(
     """
     projected, dimension = _projections(embedder, images, projection_dim, rng)
     count = coreset_size(ratio, len(projected))
-    rows = np.sort(greedy_coreset(projected, count, start=draw_start(len(projected), rng)))
+    with embedder.runtime.progress.timed("coreset"):
+        rows = np.sort(greedy_coreset(projected, count, start=draw_start(len(projected), rng)))
     each = len(projected) // len(images)
     del projected
     kept = np.empty((count, dimension), np.float32)

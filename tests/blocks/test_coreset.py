@@ -36,7 +36,7 @@ Picks = NDArray[np.int64]
 def squares_to(points: Points, row: int) -> NDArray[np.float64]:
     """Squared distances to one row, column by column, as `squared_distance` defines them."""
     total = np.zeros(len(points))
-    for column in points.T.astype(np.float64):
+    for column in np.ascontiguousarray(points.T, np.float64):
         total += (column - column[row]) ** 2
     return total
 
@@ -44,11 +44,11 @@ def squares_to(points: Points, row: int) -> NDArray[np.float64]:
 def loop(points: Points, count: int, anchors: NDArray[np.float64], first: int, keep: NDArray[np.bool_]) -> Picks:
     """Pick row by row: `first`, then the largest anchor among the unpicked, the smallest index among equals."""
     picks = [first]
-    anchors = anchors.copy()
+    free = np.ones(len(points), bool)
     while len(picks) < count:
         anchors = np.minimum(anchors, squares_to(points, picks[-1]) * keep)
-        free = np.setdiff1d(np.arange(len(points)), picks)
-        picks.append(int(free[anchors[free].argmax()]))
+        free[picks[-1]] = False
+        picks.append(int(np.where(free, anchors, -1).argmax()))
     return np.array(picks)
 
 
