@@ -267,6 +267,27 @@ def table(
     print(render(made, form), end="")
 
 
+@app.command("inspect")
+def inspect(
+    run: Annotated[str, typer.Option("--run", "-r", help="Folder of a run, or the first digits of its hash.")],
+    results: Results = DEFAULT_RESULTS,
+    out: Annotated[Path | None, typer.Option(help="Draw the picture into this PNG or PDF.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what a method made of its training images: predicted tails and sizes, what each memory keeps.
+
+    Examples:
+      ltbench inspect --run results/runs/0123456789abcdef --out sizes.png
+    """
+    from ltbench.console import print_diagnostics
+    from ltbench.inspection import diagnostics_of, draw, find_run
+
+    record = find_run(run, results)
+    print_diagnostics(diagnostics_of(record), as_json)
+    if out is not None:
+        draw(record, out)
+
+
 @app.command("check")
 def check(
     name: Annotated[str, typer.Argument(help="Method name.", autocompletion=_complete_methods)],

@@ -184,6 +184,33 @@ def _print_where(outcome: Outcome, console: Console) -> None:
     console.print(str(outcome.folder), highlight=False, markup=False, soft_wrap=True)
 
 
+def print_diagnostics(diagnostics: dict[str, Any], as_json: bool) -> None:
+    """Print how right a method was about its training images."""
+    if as_json:
+        print_json(diagnostics)
+        return
+    console = _console()
+    if "tails" in diagnostics:
+        tails = diagnostics["tails"]
+        rates = ", ".join(f"{name} {_percent(tails[name])}" for name in ("recall", "precision"))
+        console.print(f"tail images: {tails['true']}, predicted {tails['predicted']}: {rates}", highlight=False)
+        table = _table("category", "true size", "predicted: median", "minimum", "maximum")
+        for category, size in diagnostics["sizes"].items():
+            columns = ("true", "predicted_median", "predicted_min", "predicted_max")
+            table.add_row(escape(category), *(f"{size[column]:g}" for column in columns))
+        console.print(table)
+    for name, memory in diagnostics.get("memories", {}).items():
+        table = _table(f"{name} memory", "images", "patches kept", "share", "an image")
+        for role, kept in memory.items():
+            each = "–" if kept["patches_per_image"] is None else f"{kept['patches_per_image']:.1f}"
+            table.add_row(role, str(kept["images"]), str(kept["patches"]), _percent(kept["share"]), each)
+        console.print(table)
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.1f} %"
+
+
 def print_checks(results: Iterable[CheckResult], as_json: bool) -> bool:
     """Print each check as it ends; return whether all passed."""
     done: list[CheckResult] = []

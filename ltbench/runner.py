@@ -17,6 +17,7 @@ from ltbench.blocks.feature_store import DiskFeatureStore, default_folder
 from ltbench.core import Dataset, Prediction, Protocol, RunSpec, Sample, Split
 from ltbench.datasets.images import DiskImages, check_mask_size, read_mask
 from ltbench.datasets.index import load_dataset, load_listing, locate
+from ltbench.diagnostics import diagnose
 from ltbench.environment import environment, parse_size, peak_memory, resolve_device
 from ltbench.errors import ContractError, DataError
 from ltbench.method import FeatureStore, ImageSet, Method, Runtime
@@ -240,7 +241,8 @@ def _run(planned: Plan, split: Split, dataset: Dataset, harness: Harness, maps: 
         return stack
 
     train = [path for images in split.train.values() for path in (*images.normal, *images.contaminant)]
-    images = DiskImages(dataset, shuffled(train), spec.protocol, categories_visible=named)
+    order = shuffled(train)
+    images = DiskImages(dataset, order, spec.protocol, categories_visible=named)
     with progress.stage("fit"), measured("fit"):
         method = planned.method(**planned.values).fit(images, runtime)
 
@@ -279,7 +281,7 @@ def _run(planned: Plan, split: Split, dataset: Dataset, harness: Harness, maps: 
         peak_memory_mib=memory,
         environment=environment(harness.device),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        notes=runtime.notes,
+        notes=runtime.notes | ({"diagnostics": found} if (found := diagnose(runtime.notes, order, split)) else {}),
     )
 
 
