@@ -59,15 +59,16 @@ def draw(record: RunRecord, file: Path) -> None:
 
 
 def _draw_sizes(axes: Any, sizes: dict[str, Any]) -> None:
-    largest = 1.25 * max(max(size["true"], size["predicted_max"]) for size in sizes.values())
-    axes.plot([1, largest], [1, largest], color="0.7", linewidth=1, zorder=0)
-    for category, size in sizes.items():
-        middle = size["predicted_median"]
-        spread = [[middle - size["predicted_min"]], [size["predicted_max"] - middle]]
-        axes.errorbar(size["true"], middle, yerr=spread, fmt="o", markersize=4, capsize=2, linewidth=0.8)
-        axes.annotate(category, (size["true"], middle), xytext=(5, 3), textcoords="offset points", fontsize=7)
-    axes.set(xscale="log", yscale="log", xlim=(0.8, largest), ylim=(0.8, largest))
-    axes.set(xlabel="true category size", ylabel="predicted size: median, minimum to maximum")
+    """Draw a line a category, the largest on top: its true size, and the sizes predicted for its images."""
+    ordered = sorted(sizes.items(), key=lambda item: (item[1]["true"], item[0]))
+    for place, (_, size) in enumerate(ordered):
+        axes.plot([size["predicted_min"], size["predicted_max"]], [place, place], color="tab:blue", linewidth=1.2)
+    places = range(len(ordered))
+    axes.plot([size["predicted_median"] for _, size in ordered], places, "o", label="predicted: median and range")
+    axes.plot([size["true"] for _, size in ordered], places, "|", color="black", markersize=14, label="true")
+    axes.set_yticks(places, [category for category, _ in ordered])
+    axes.set(xscale="log", xlabel="images in the category")
+    axes.legend(frameon=False, loc="lower right")
 
 
 def _draw_memories(axes: Any, memories: dict[str, Any]) -> None:
@@ -81,3 +82,4 @@ def _draw_memories(axes: Any, memories: dict[str, Any]) -> None:
     axes.set_xticks(range(len(roles)), [f"{role} images" for role in roles])
     axes.set_ylabel("patches kept an image")
     axes.legend(frameon=False)
+    axes.margins(y=0.12)
