@@ -93,7 +93,7 @@ class TwoMemories(ABC):
             banks["tail"] = self._tail_bank(train, tails, positions, rng)
         if not banks:
             raise SpecError("Expected tail images for a memory of them alone, got none. Set memories=both.")
-        runtime.notes["memories"] = {name: _origin(images, len(train)) for name, (images, _) in banks.items()}
+        runtime.notes["memories"] = {name: _counts(images, len(train)) for name, (images, _) in banks.items()}
         rows = np.concatenate([banks[name][1] for name in ("tail", "clean") if name in banks])
         self.memory_ = NearestNeighbours(rows, device=runtime.device)
         return self
@@ -152,6 +152,6 @@ class TwoMemories(ABC):
         return tails[rows // (positions * len(images.views))], bank
 
 
-def _origin(images: NDArray[np.int64], count: int) -> dict[str, Any]:
+def _counts(images: NDArray[np.int64], count: int) -> dict[str, Any]:
     """Return, as plain values, how many patches a memory has in all and of each training image."""
     return {"patches": len(images), "by_image": np.bincount(images, minlength=count).tolist()}

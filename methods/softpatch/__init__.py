@@ -1,0 +1,1 @@
+"""SoftPatch: PatchCore whose memory bank leaves out outlying patches and weighs the others."""

@@ -1,0 +1,144 @@
+"""SoftPatch (Jiang et al., NeurIPS 2022, arXiv 2403.14233): PatchCore for noisy training images.
+
+Two variants: the one of TailedCore's tables, which removes outlying patches and then samples exactly, and the authors'
+own, which samples approximately with weights. README.md compares them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from ltbench.blocks.coreset import approximate_greedy_coreset, coreset_size, draw_starts
+from ltbench.blocks.denoising import WeightMethod, denoised_coreset, inliers, patch_weights
+from ltbench.blocks.memory_bank import Embedding, PatchEmbedder, project, score_images
+from ltbench.blocks.neighbours import NearestNeighbours
+from ltbench.blocks.patches import Patches
+from ltbench.blocks.state import load_state, save_state
+from ltbench.core import Prediction
+from ltbench.method import ImageSet, Method, MethodInfo, Probe, Runtime
+
+_OFFICIAL = {"embedding": "official", "embed_dim": 64}
+
+
+@dataclass
+class SoftPatch:
+    """PatchCore without the most outlying patches; those that stay weigh the scores of patches nearest to them."""
+
+    info: ClassVar[MethodInfo] = MethodInfo("softpatch", "SoftPatch", paper="arXiv:2403.14233")
+
+    backbone: Annotated[str, Field(description="timm's name"), Probe("tf_efficientnet_lite1")] = (
+        "wide_resnet50_2.tv_in1k"
+    )
+    weights: Annotated[str, Field(description="pretrained, random or a checkpoint's path"), Probe("random")] = (
+        "pretrained"
+    )
+    layers: Annotated[tuple[int, ...], Field(min_length=1, description="feature levels, finest first"), Probe((2,))] = (
+        2,
+        3,
+    )
+    embedding: Annotated[Embedding, Field(description="how feature maps become patch vectors")] = "official"
+    embed_dim: Annotated[int, Field(ge=1, description="length of an official patch vector"), Probe(32, _OFFICIAL)] = (
+        1024
+    )
+    weight_method: Annotated[WeightMethod, Field(description="how outlying patches are told")] = "lof"
+    lof_k: Annotated[int, Field(ge=1, description="neighbours of the local outlier factor")] = 6
+    weight_dim: Annotated[int, Field(ge=1, description="dimensions in which patches are weighed"), Probe(16)] = 128
+    outlier_share: Annotated[float, Field(ge=0, lt=1, description="tau, the share of patches left out")] = 0.15
+    filtering: Annotated[
+        Literal["removal", "weighted"], Field(description="remove outliers before the coreset, or weigh the sampling")
+    ] = "removal"
+    coreset_ratio: Annotated[float, Field(gt=0, le=1, description="share of the patches that is kept")] = 0.1
+    projection_dim: Annotated[int, Field(ge=1, description="dimensions in which the coreset measures")] = 128
+    starting_points: Annotated[
+        int,
+        Field(ge=1, description="random rows that weighted sampling starts from"),
+        Probe(2, {"filtering": "weighted"}),
+    ] = 128
+    soft_weight: Annotated[bool, Field(description="multiply scores by the weight of the nearest row")] = True
+    neighbours: Annotated[int, Field(ge=1, description="nearest rows whose squared distances are averaged")] = 1
+    smoothing_sigma: Annotated[float, Field(ge=0, description="Gaussian over the map, in pixels")] = 4.0
+
+    memory_: NearestNeighbours = field(init=False, repr=False)
+    patch_weights_: NDArray[np.float32] = field(init=False, repr=False)
+    seed_: int = field(init=False, repr=False)
+
+    def fit(self, train: ImageSet, runtime: Runtime) -> Self:
+        """Weigh the patches of all training images and keep a coreset of those that are not outliers.
+
+        `runtime.notes["memories"]` then says how many patches the memory bank has of each image.
+        """
+        self._lend(runtime)
+        rng = np.random.RandomState(runtime.seed)
+        patches = self._embedder.matrix(train)
+        positions = len(patches) // len(train)
+        with runtime.progress.timed("weights"):
+            weights = patch_weights(
+                patches,
+                positions,
+                rng=rng,
+                method=self.weight_method,
+                lof_k=self.lof_k,
+                projection_dim=self.weight_dim,
+            )
+        with runtime.progress.timed("coreset"):
+            kept = self._select(patches, weights, rng)
+        self.memory_ = NearestNeighbours(patches[kept], device=runtime.device)
+        self.patch_weights_ = weights[kept].astype(np.float32)
+        by_image = np.bincount(kept // positions, minlength=len(train)).tolist()
+        runtime.notes["memories"] = {"clean": {"patches": len(kept), "by_image": by_image}}
+        return self
+
+    def predict(self, images: ImageSet) -> Prediction:
+        """Score patches by their distance to the memory bank, times the weight of the nearest row."""
+        return score_images(
+            self._embedder,
+            images,
+            self.memory_,
+            neighbours=self.neighbours,
+            smoothing_sigma=self.smoothing_sigma,
+            weights=self.patch_weights_ if self.soft_weight else None,
+        )
+
+    def save(self, folder: Path) -> None:
+        """Write the hyper-parameters, the memory bank with its weights, and the seed."""
+        save_state(
+            folder,
+            self,
+            {**self.memory_.arrays(), "patch_weights": self.patch_weights_, "seed": np.array([self.seed_])},
+        )
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read what `save` wrote."""
+        method, state = load_state(cls, folder)
+        method._lend(Runtime(seed=state.pop("seed").item()))
+        method.patch_weights_ = state.pop("patch_weights")
+        method.memory_ = NearestNeighbours.from_arrays(state)
+        return method
+
+    def _select(self, patches: Patches, weights: NDArray[np.float64], rng: np.random.RandomState) -> NDArray[np.int64]:
+        """Return the rows that the memory bank keeps."""
+        if self.filtering == "removal":
+            keep = inliers(weights, self.outlier_share)
+            return denoised_coreset(patches, keep, self.coreset_ratio, projection_dim=self.projection_dim, rng=rng)
+        return approximate_greedy_coreset(
+            project(patches, self.projection_dim, rng),
+            coreset_size(self.coreset_ratio, len(patches)),
+            starts=draw_starts(len(patches), rng, self.starting_points),
+            weights=inliers(weights, self.outlier_share, strict=False),
+        )
+
+    def _lend(self, runtime: Runtime) -> None:
+        self.seed_ = runtime.seed
+        self._embedder = PatchEmbedder(
+            self.backbone, self.layers, self.weights, self.embedding, self.embed_dim, runtime=runtime
+        )
+
+
+METHOD: type[Method] = SoftPatch
