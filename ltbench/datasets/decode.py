@@ -64,6 +64,8 @@ def size_of(file: Path) -> tuple[int, int]:
     try:
         with Image.open(file) as image:
             return image.size
+    except FileNotFoundError:
+        raise DataError(f"Expected the image {file}, got no such file. Copy it there or mend the path.") from None
     except _BROKEN as error:
         raise DataError(f"Expected an image in {file}, got none ({error}). Copy or download it anew.") from error
 

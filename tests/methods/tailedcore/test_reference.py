@@ -47,7 +47,7 @@ def test_misses_no_tail(reference: Reference, kind: str) -> None:
         seen = shuffled(paths)
         found = {seen[index] for index in _noted_tails(reference, name)["indices"]}
         true = {path for category in split.low for path in split.train[category].normal}
-        assert len(true) == 16
+        assert len(true) == 4 * len(split.low) > 0
         assert true <= found
 
 
