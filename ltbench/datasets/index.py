@@ -130,4 +130,5 @@ def load_listing(name: str, data_root: Path | None) -> Dataset:
     Raises:
         DataError: only the folder tells, and it is not found or does not fit.
     """
-    return source_named(name).listing() or load_dataset(name, data_root)
+    source = source_named(name)
+    return source.listing() or source.partition(locate(name, data_root)) or load_dataset(name, data_root)

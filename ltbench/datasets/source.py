@@ -27,6 +27,7 @@ class DatasetSource:
         index: root -> the dataset with its published partition; raises `DataError` for a tree that does not fit.
         verify: root -> what is missing, extra or unreadable.
         listing: () -> the published listing without images, or None where only the files tell.
+        partition: root -> the listing that a file below it gives without the images, or None where there is none.
     """
 
     name: str
@@ -40,6 +41,7 @@ class DatasetSource:
     index: Callable[[Path], Dataset]
     verify: Callable[[Path], Verification]
     listing: Callable[[], Dataset | None] = lambda: None
+    partition: Callable[[Path], Dataset | None] = lambda root: None
 
 
 def require_folder(folder: Path, what: str, remedy: str) -> Path:

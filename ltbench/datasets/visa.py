@@ -114,6 +114,11 @@ def index(root: Path) -> Dataset:
     return _index_converted(root) if is_converted(root) else _index_release(root)
 
 
+def partition(root: Path) -> Dataset | None:
+    """Return what the release's csv lists, or None where a converted tree came without it."""
+    return read_listing(root / SPLIT_CSV) if (root / SPLIT_CSV).is_file() else None
+
+
 def _index_release(root: Path) -> Dataset:
     listed = read_listing(root / SPLIT_CSV)
     missing = sorted(files_of(listed) - set(images_below(root, CATEGORIES)))
@@ -224,4 +229,5 @@ or converted by its authors' script: <category>/{{train/good,test/good,test/bad,
     categories=CATEGORIES,
     index=index,
     verify=verify,
+    partition=partition,
 )

@@ -8,7 +8,7 @@ import pytest
 
 from ltbench.datasets import visa
 from ltbench.datasets.images import read_mask
-from ltbench.datasets.index import load_dataset
+from ltbench.datasets.index import load_dataset, load_listing
 from ltbench.errors import DataError
 from ltbench.protocols import PROTOCOLS
 
@@ -131,3 +131,12 @@ def test_verify_of_a_conversion_goes_by_number(tmp_path: Path, convert: Convert)
     assert "candle/ground_truth/bad/002.png" in found.missing
     assert not {"candle/*/good/0836.JPG", "candle/test/bad/001.JPG"} & set(found.missing)
     assert "candle/train/good: 2 images, published 900" in found.miscounted
+
+
+def test_splits_need_the_csv_only(tmp_path: Path, visa_release: Path) -> None:
+    alone = tmp_path / "alone" / "visa" / "split_csv"
+    alone.mkdir(parents=True)
+    (alone / "1cls.csv").write_bytes((visa_release / "split_csv" / "1cls.csv").read_bytes())
+    assert load_listing("visa", tmp_path / "alone").train == visa.index(visa_release).train
+    with pytest.raises(DataError, match="candle"):
+        load_dataset("visa", tmp_path / "alone")
