@@ -37,6 +37,8 @@ Results = Annotated[Path, typer.Option("--results", envvar="LTBENCH_RESULTS", he
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 
 DEFAULT_RESULTS = Path("results")
+INTERRUPTED = 130
+"""The exit code after Ctrl-C, as shells have it."""
 
 
 def main() -> None:
@@ -46,6 +48,10 @@ def main() -> None:
     except LtbenchError as error:
         print(f"ltbench: {error}", file=sys.stderr)
         sys.exit(2)
+    except SystemExit as stop:
+        if stop.code == INTERRUPTED:
+            print("ltbench: interrupted; nothing is half-written, the same command starts again", file=sys.stderr)
+        raise
 
 
 def _complete_methods(incomplete: str) -> list[str]:
