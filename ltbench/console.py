@@ -21,6 +21,7 @@ from ltbench.method import MethodInfo
 from ltbench.parameters import hyper_parameters, plain, resolve
 from ltbench.registry import choose_preset, method_class, method_names, presets
 from ltbench.runner import Outcome
+from ltbench.splits.noise import shortfalls
 
 WIDTH = 120
 """Columns of a table where the width of the terminal is unknown."""
@@ -71,10 +72,7 @@ def print_split(path: Path, split: Split) -> None:
     counts = split.counts.values()
     normal, contaminant = (sum(count[role] for count in counts) for role in ("normal", "contaminant"))
     text = f"{path}: {normal} normal, {contaminant} contaminants; {len(split.high)} high, {len(split.low)} low"
-    capped = split.recipe.get("capped", {})
-    for category, asked in sorted(capped.items()):
-        text += f"; {category}: {asked['used']} contaminants of {asked['asked']} asked for (no more defective images)"
-    print(text)
+    print("; ".join([text, *shortfalls(split)]))
 
 
 def print_differences(differences: Sequence[str]) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
@@ -67,8 +68,8 @@ class HyperParameter:
         """
         adapter: TypeAdapter[Any] = TypeAdapter(self.annotation)
         try:
-            return adapter.validate_json(json.dumps(value), strict=True)
-        except (ValidationError, TypeError) as error:
+            return adapter.validate_json(json.dumps(value, allow_nan=False), strict=True)
+        except (ValidationError, TypeError, ValueError) as error:
             number = _as_number(value)  # YAML 1.1 reads 1e-3 as text
             if number is not None:
                 return self.validate(number)
@@ -164,9 +165,10 @@ def _as_number(value: object) -> float | None:
     if not isinstance(value, str):
         return None
     try:
-        return float(value)
+        number = float(value)
     except ValueError:
         return None
+    return number if math.isfinite(number) else None
 
 
 def _lower(message: str) -> str:

@@ -28,6 +28,7 @@ from ltbench.protocols import protocol_named
 from ltbench.records import RECORD, RunRecord, claimed, new_folder, read_record, run_folder, write_record
 from ltbench.registry import choose_preset, method_class
 from ltbench.splits.files import find_split
+from ltbench.splits.noise import shortfalls
 
 DEFAULT_PROTOCOL = "common"
 MAPS = "maps"
@@ -125,6 +126,8 @@ def run_by_name(
     method_class(method)  # a wrong name is told before anything is read
     found = find_split(split, lambda name: load_listing(name, data_root))
     planned = plan(method, found, preset=preset, parameters=overrides, protocol=protocol, seed=seed)
+    for shortfall in shortfalls(found):
+        harness.progress.say(shortfall)
     root = locate(found.dataset, data_root)
     if not root.exists():
         harness.progress.say(f"drawing {found.dataset} into {root}, once (about half a minute)")

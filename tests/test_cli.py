@@ -125,6 +125,12 @@ def test_the_data_root_comes_from_the_environment(
     assert json.loads(out)["run"].startswith(str(tmp_path / "elsewhere"))
 
 
+def test_a_run_says_where_contaminants_were_capped(ltbench: Run, parts: Path) -> None:
+    code, _, err = ltbench("run", "-m", "mean_image", "-s", "parts_full_noisy100", "--data-root", parts)
+    assert code == 0
+    assert "bolt: 4 contaminants of 8 asked for" in err.replace("\n", " ")
+
+
 def test_a_table_of_nothing_says_what_to_do(ltbench: Run) -> None:
     code, _, err = ltbench("table")
     assert code == 2

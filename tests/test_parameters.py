@@ -23,6 +23,7 @@ class _Fields:
     soft: bool = True
     count: int = 3
     name: str = "x"
+    scale: float = 1.0
 
 
 FIELDS = cast("type[Method]", _Fields)
@@ -38,7 +39,15 @@ def test_fields_are_described() -> None:
 
 def test_later_settings_win_and_lists_become_tuples() -> None:
     values = resolve(FIELDS, {"ratio": 0.2, "count": 4}, {"ratio": 1, "layers": [1]})
-    assert values == {"ratio": 1.0, "layers": (1,), "kind": "exact", "soft": True, "count": 4, "name": "x"}
+    assert values == {
+        "ratio": 1.0,
+        "layers": (1,),
+        "kind": "exact",
+        "soft": True,
+        "count": 4,
+        "name": "x",
+        "scale": 1.0,
+    }
     assert plain(values)["layers"] == [1]
 
 
@@ -49,6 +58,12 @@ def test_later_settings_win_and_lists_become_tuples() -> None:
 def test_wrong_values_are_refused(name: str, value: Any) -> None:
     with pytest.raises(SpecError, match=f"'{name}'"):
         resolve(FIELDS, {name: value})
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("-inf"), float("nan"), "inf", "nan"])
+def test_a_number_is_finite(value: Any) -> None:
+    with pytest.raises(SpecError, match="'scale'"):
+        resolve(FIELDS, {"scale": value})
 
 
 def test_an_unknown_name_offers_the_nearest() -> None:

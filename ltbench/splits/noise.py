@@ -21,6 +21,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 
+from ltbench.core import Split
 from ltbench.errors import SpecError
 from ltbench.splits.profiles import TAIL_BELOW, Counts
 from ltbench.splits.ranking import ranked
@@ -106,3 +107,11 @@ def _require_enough(asked: Counts, defective: Counts) -> None:
                 f"Expected at least {count} defective test images of category {category!r} under noise rule softpatch, "
                 f"got {defective[category]}. Lower the noise, or take rule tailedcore or open-iad, which cap it."
             )
+
+
+def shortfalls(split: Split) -> list[str]:
+    """Return a sentence for each category of a split that has fewer contaminants than its recipe asks for."""
+    return [
+        f"{category}: {counts['used']} contaminants of {counts['asked']} asked for (no more defective images)"
+        for category, counts in sorted(split.recipe.get("capped", {}).items())
+    ]
