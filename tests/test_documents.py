@@ -11,7 +11,7 @@ import pytest
 
 from ltbench import registry
 from ltbench.checks import CHECKS, run_check
-from ltbench.cli import app
+from ltbench.cli.app import app
 from ltbench.registry import method_names
 from ltbench.subject import Subject
 

@@ -1,0 +1,61 @@
+"""The `ltbench` command: every subcommand in the order of its help, and what an error becomes."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from ltbench import __version__
+from ltbench.cli import datasets, doctor, methods, runs, splits, tables
+from ltbench.errors import LtbenchError
+
+INTERRUPTED = 130
+"""The exit code after Ctrl-C, as shells have it."""
+
+app = typer.Typer(
+    name="ltbench",
+    help="A benchmark suite for long-tailed and noisy visual anomaly detection.\n\n"
+    "Start with [bold]ltbench doctor[/bold], then [bold]ltbench run --method patchcore --split shapes_step20 "
+    "--preset offline[/bold] and [bold]ltbench table[/bold].",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+)
+
+
+def main() -> None:
+    """Run the command line; an `LtbenchError` is one line on standard error and exit code 2."""
+    try:
+        app()
+    except LtbenchError as error:
+        print(f"ltbench: {error}", file=sys.stderr)
+        sys.exit(2)
+    except SystemExit as stop:
+        if stop.code == INTERRUPTED:
+            print("ltbench: interrupted; nothing is half-written, the same command starts again", file=sys.stderr)
+        raise
+
+
+def _version(value: bool) -> None:
+    if value:
+        print(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print it.")] = False,
+) -> None:
+    """Accept the options before the command."""
+
+
+app.add_typer(datasets.app, name="datasets")
+app.add_typer(methods.app, name="methods")
+app.command("make-splits")(splits.make_splits)
+app.command("run")(runs.run)
+app.command("table")(tables.table)
+app.command("inspect")(runs.inspect)
+app.command("check")(methods.check)
+app.command("doctor")(doctor.doctor)

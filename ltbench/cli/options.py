@@ -1,0 +1,43 @@
+"""Options that several commands share, and what completes their values."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+DataRoot = Annotated[
+    Path | None,
+    typer.Option("--data-root", envvar="LTBENCH_DATA", help="Folder that holds the datasets, or one dataset."),
+]
+Results = Annotated[Path, typer.Option("--results", envvar="LTBENCH_RESULTS", help="Folder of run records.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
+
+DEFAULT_RESULTS = Path("results")
+
+
+def complete_methods(incomplete: str) -> list[str]:
+    """Return the method names that begin with what was typed."""
+    from ltbench.registry import method_names
+
+    return [name for name in method_names() if name.startswith(incomplete)]
+
+
+def complete_splits(incomplete: str) -> list[str]:
+    """Return the names of committed splits that begin with what was typed."""
+    from ltbench.splits.files import committed_names
+
+    return [name for name in committed_names() if name.startswith(incomplete)]
+
+
+def complete_presets(context: typer.Context, incomplete: str) -> list[str]:
+    """Return the presets of the method named before that begin with what was typed."""
+    from ltbench.registry import method_class, presets
+
+    name = context.params.get("method")
+    return [preset for preset in presets(method_class(name)) if preset.startswith(incomplete)] if name else []
+
+
+Method = Annotated[str, typer.Option("--method", "-m", help="Method name.", autocompletion=complete_methods)]
+Split = Annotated[str, typer.Option("--split", "-s", help="Split name or file.", autocompletion=complete_splits)]

@@ -1,0 +1,62 @@
+"""`ltbench run` and `ltbench inspect`: one run, and what it made of its training images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ltbench.cli.options import DEFAULT_RESULTS, AsJson, DataRoot, Method, Results, Split, complete_presets
+
+
+def run(
+    method: Method,
+    split: Split,
+    seed: Annotated[int, typer.Option(help="Seed of the method.")] = 0,
+    data_root: DataRoot = None,
+    preset: Annotated[str | None, typer.Option(help="Preset name.", autocompletion=complete_presets)] = None,
+    parameter: Annotated[
+        list[str] | None, typer.Option("--parameter", "-p", metavar="KEY=VALUE", help="Set a hyper-parameter.")
+    ] = None,
+    protocol: Annotated[str | None, typer.Option(help="common, ltad, tailedcore or rlr.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    results: Results = DEFAULT_RESULTS,
+    cache_size: Annotated[str, typer.Option(help="Bound of the feature store; 0 does without it.")] = "20GB",
+    save_maps: Annotated[bool, typer.Option("--save-maps", help="Keep the anomaly maps.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Repeat a finished run.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Fit and score a method on a split, and keep a record; a finished run is found and not repeated.
+
+    Examples:
+      ltbench run --method patchcore --split mvtec_step100 --data-root ~/data
+
+      ltbench run -m patchcore -s shapes_step20_noisy10 --preset offline -p coreset_ratio=0.05 --json
+    """
+    from ltbench.console.runs import print_outcome
+    from ltbench.runner import Harness, run_by_name
+
+    harness = Harness.of(results, device, cache_size, force=force, save_maps=save_maps, quiet=as_json)
+    outcome = run_by_name(method, split, data_root, harness, preset, parameter or (), protocol, seed)
+    print_outcome(outcome, as_json)
+
+
+def inspect(
+    run: Annotated[str, typer.Option("--run", "-r", help="Folder of a run, or the first digits of its hash.")],
+    results: Results = DEFAULT_RESULTS,
+    out: Annotated[Path | None, typer.Option(help="Draw the picture into this PNG or PDF.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what a method made of its training images: predicted tails and sizes, what each memory keeps.
+
+    Examples:
+      ltbench inspect --run results/runs/0123456789abcdef --out sizes.png
+    """
+    from ltbench.console.runs import print_diagnostics
+    from ltbench.inspection import diagnostics_of, draw, find_run
+
+    record = find_run(run, results)
+    print_diagnostics(diagnostics_of(record), as_json)
+    if out is not None:
+        draw(record, out)

@@ -1,0 +1,66 @@
+"""`ltbench make-splits`: split files from names, folders and lists."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ltbench.cli.options import DataRoot, complete_splits
+
+if TYPE_CHECKING:
+    from ltbench.core import Dataset
+
+
+def make_splits(
+    names: Annotated[list[str] | None, typer.Argument(help="Split names.", autocompletion=complete_splits)] = None,
+    dataset: Annotated[str | None, typer.Option(help="All committed splits of this dataset.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="All committed splits.")] = False,
+    data_root: DataRoot = None,
+    folder: Annotated[Path | None, typer.Option(help="A folder in MVTec layout to split.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of that dataset, or of the split of --from-list.")] = None,
+    profile: Annotated[str, typer.Option(help="full, exp<beta>, step<beta>, pareto or k<K>.")] = "full",
+    noise: Annotated[float, typer.Option(help="Contaminants in percent of the head's images.")] = 0.0,
+    noise_rule: Annotated[str, typer.Option(help="tailedcore, softpatch or open-iad.")] = "tailedcore",
+    disjoint: Annotated[bool, typer.Option("--disjoint", help="Take contaminants out of the test set.")] = False,
+    reversed_order: Annotated[bool, typer.Option("--reversed", help="Reverse the class order.")] = False,
+    seed: Annotated[int, typer.Option(help="Seed of the choice of images.")] = 0,
+    official: Annotated[str | None, typer.Option(help="Import published lists: tailedcore.")] = None,
+    source: Annotated[str | None, typer.Option(help="URL or folder of the published lists.")] = None,
+    from_list: Annotated[Path | None, typer.Option(help="Import a list: csv `role,path`, or a path a line.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("splits"),
+    check: Annotated[bool, typer.Option("--check", help="Re-derive files; exit with 1 on any difference.")] = False,
+) -> None:
+    """Write split files, from their names, from a folder of your own, or from lists.
+
+    Examples:
+      ltbench make-splits mvtec_step100 mvtec_exp200_noisy10_seed3
+
+      ltbench make-splits --folder ~/parts --name parts --profile step20 --noise 10
+
+      ltbench make-splits --official tailedcore --source ~/TailedCore/manifest --data-root ~/data
+
+      ltbench make-splits --all --check --data-root ~/data
+    """
+    from ltbench.console.splits import print_differences, print_split
+    from ltbench.datasets.index import load_listing
+    from ltbench.splits.files import check_splits, write_split
+    from ltbench.splits.importers import TAILEDCORE_URL
+    from ltbench.splits.making import SplitRequest
+
+    request = SplitRequest(
+        tuple(names or ()), dataset, every, folder, name, profile, noise, noise_rule, disjoint, reversed_order, seed,
+        official, source or TAILEDCORE_URL, from_list,
+    )  # fmt: skip
+
+    @cache
+    def load(dataset_name: str) -> Dataset:
+        return load_listing(dataset_name, data_root)
+
+    if check:
+        same = print_differences(check_splits(out, load, [recipe.name for recipe in request.recipes()]))
+        raise typer.Exit(0 if same else 1)
+    for split in request.splits(load):
+        print_split(write_split(split, out), split)

@@ -1,0 +1,1 @@
+"""What commands print: rich tables for people, one JSON object for programs."""

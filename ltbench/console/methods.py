@@ -1,0 +1,82 @@
+"""Methods, their hyper-parameters and presets, and contract checks."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+
+from rich.markup import escape
+
+from ltbench.checks import CheckResult
+from ltbench.console.output import new_table, open_console, print_json
+from ltbench.method import MethodInfo
+from ltbench.parameters import hyper_parameters, plain, resolve
+from ltbench.registry import choose_preset, method_class, method_names, presets
+
+
+def print_methods(as_json: bool) -> None:
+    """Print every method with its privileges and presets."""
+    infos = [(method_class(name).info, list(presets(method_class(name)))) for name in method_names()]
+    if as_json:
+        print_json({info.name: dataclasses.asdict(info) | {"presets": names} for info, names in infos})
+        return
+    table = new_table("name", "title", "paper", "privileges", "presets")
+    for info, names in infos:
+        table.add_row(info.name, info.title, info.paper or "", ", ".join(_privileges(info)), ", ".join(names))
+    open_console().print(table)
+
+
+def print_method(name: str, preset: str | None, as_json: bool) -> None:
+    """Print one method: paper, privileges, hyper-parameters, presets, number of trainable parameters."""
+    method = method_class(name)
+    values = plain(resolve(method, choose_preset(method, preset, "").parameters))
+    known = presets(method)
+    rows = [
+        {
+            "name": parameter.name,
+            "type": parameter.type_name,
+            "default": plain({"default": parameter.default})["default"],
+            "value": values[parameter.name],
+            "description": parameter.description,
+        }
+        for parameter in hyper_parameters(method)
+    ]
+    trainable = getattr(method(**resolve(method, values)), "trainable_parameters", 0)
+    if as_json:
+        described = {found.name: dataclasses.asdict(found) for found in known.values()}
+        print_json(
+            dataclasses.asdict(method.info)
+            | {"preset": preset, "hyper_parameters": rows, "presets": described, "trainable_parameters": trainable}
+        )
+        return
+    console = open_console()
+    info = method.info
+    console.print(f"[bold]{escape(info.title)}[/bold] ({info.name})  paper: {info.paper or 'none'}")
+    console.print(f"privileges: {', '.join(_privileges(info)) or 'none'}; trainable parameters: {trainable:,}")
+    table = new_table("hyper-parameter", "type", preset or "default", "meaning")
+    for row in rows:
+        table.add_row(*(escape(str(row[key])) for key in ("name", "type", "value", "description")))
+    console.print(table)
+    for found in known.values():
+        settings = ", ".join(f"{key}={value}" for key, value in found.parameters.items()) or "the defaults"
+        protocol = f", protocol {found.protocol}" if found.protocol else ""
+        default = f"; taken for {', '.join(found.splits)}" if found.splits else ""
+        text = f"{found.description} ({settings}{protocol}{default})"
+        console.print(f"preset [bold]{escape(found.name)}[/bold]: {escape(text)}")
+
+
+def print_checks(results: Iterable[CheckResult], as_json: bool) -> bool:
+    """Print each check as it ends; return whether all passed."""
+    done: list[CheckResult] = []
+    for result in results:
+        done.append(result)
+        if not as_json:
+            print(f"{'ok    ' if result.passed else 'BROKEN'} {result.check.replace('_', ' ')}", end="")
+            print("" if result.passed else f": {result.reason}", flush=True)
+    if as_json:
+        print_json({result.check: {"passed": result.passed, "reason": result.reason} for result in done})
+    return all(result.passed for result in done)
+
+
+def _privileges(info: MethodInfo) -> list[str]:
+    return [name for name in ("uses_categories", "is_transductive") if getattr(info, name)]

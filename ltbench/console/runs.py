@@ -1,0 +1,81 @@
+"""Outcomes of runs and their diagnostics."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+
+from ltbench.console.output import new_table, open_console, percent, print_json
+from ltbench.runner import Outcome
+
+
+def print_outcome(outcome: Outcome, as_json: bool) -> None:
+    """Print a run's metrics by category and group."""
+    record = outcome.record
+    if as_json:
+        print_json(
+            {
+                "run": str(outcome.folder),
+                "reused": outcome.reused,
+                "metrics": record.metrics,
+                "missing": record.missing,
+                "seconds": record.seconds,
+            }
+        )
+        return
+    metrics = list(record.metrics)
+    table = new_table("", *(metric.replace("_", " ") for metric in metrics))
+    groups = [*sorted(record.counts), "high", "low", "avg"]
+    for group in groups:
+        if group == "high":
+            table.add_section()
+        values = [record.metrics[metric].get(group) for metric in metrics]
+        table.add_row(escape(group), *("–" if value is None else f"{100 * value:.2f}" for value in values))
+    console = open_console()
+    console.print(f"{record.method.title} on {record.spec.split}, protocol {record.spec.protocol.name}, percent")
+    console.print(table)
+    reasons = {
+        reason: sorted(
+            f"{metric} {group}"
+            for metric in record.missing
+            for group, r in record.missing[metric].items()
+            if r == reason
+        )
+        for reason in sorted({reason for groups in record.missing.values() for reason in groups.values()})
+    }
+    for reason, places in reasons.items():
+        console.print(f"no value ({escape(reason)}): {escape(', '.join(places))}", highlight=False)
+    _print_where(outcome, console)
+
+
+def _print_where(outcome: Outcome, console: Console) -> None:
+    seconds = ", ".join(f"{phase} {value:.1f} s" for phase, value in outcome.record.seconds.items())
+    memory = max(outcome.record.peak_memory_mib.values(), default=0.0)
+    state = "found, not repeated (--force repeats it)" if outcome.reused else f"{seconds}; peak memory {memory:.0f} MiB"
+    console.print(state, highlight=False)
+    console.print(str(outcome.folder), highlight=False, markup=False, soft_wrap=True)
+
+
+def print_diagnostics(diagnostics: dict[str, Any], as_json: bool) -> None:
+    """Print how right a method was about its training images."""
+    if as_json:
+        print_json(diagnostics)
+        return
+    console = open_console()
+    if "tails" in diagnostics:
+        tails = diagnostics["tails"]
+        rates = ", ".join(f"{name} {percent(tails[name])}" for name in ("recall", "precision"))
+        console.print(f"tail images: {tails['true']}, predicted {tails['predicted']}: {rates}", highlight=False)
+        table = new_table("category", "true size", "predicted: median", "minimum", "maximum")
+        for category, size in diagnostics["sizes"].items():
+            columns = ("true", "predicted_median", "predicted_min", "predicted_max")
+            table.add_row(escape(category), *(f"{size[column]:g}" for column in columns))
+        console.print(table)
+    for name, memory in diagnostics.get("memories", {}).items():
+        table = new_table(f"{name} memory", "images", "patches kept", "share", "an image")
+        for role, kept in memory.items():
+            each = "–" if kept["patches_per_image"] is None else f"{kept['patches_per_image']:.1f}"
+            table.add_row(role, str(kept["images"]), str(kept["patches"]), percent(kept["share"]), each)
+        console.print(table)
