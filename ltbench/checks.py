@@ -71,6 +71,15 @@ def check_fit_returns_self(subject: Subject) -> None:
     _require(_values(method) == before, f"fit changed hyper-parameters from {before} to {_values(method)}")
 
 
+def check_fewest_images(subject: Subject) -> None:
+    """`fit` and `predict` work after as few training images of each of two categories as `info.min_images` declares."""
+    few = select(subject.train, list(range(2 * subject.method.info.min_images)))
+    try:
+        subject.method(**subject.parameters).fit(few, Runtime()).predict(subject.good)
+    except (LtbenchError, ValueError, IndexError, ArithmeticError) as error:
+        raise ContractError(f"{len(few)} training images are too few: {error}") from error
+
+
 def check_prediction(subject: Subject) -> None:
     """`predict` gives one finite float32 score and map of the image size for each image."""
     subject.expected.check(len(subject.defective), subject.defective.size)
@@ -155,6 +164,7 @@ CHECKS: tuple[Callable[[Subject], None], ...] = (
     check_documented,
     check_presets_resolve,
     check_fit_returns_self,
+    check_fewest_images,
     check_prediction,
     check_same_seed_same_maps,
     check_global_rng_untouched,

@@ -30,6 +30,14 @@ class SpecError(LtbenchError):
     """A run, split or hyper-parameter that is specified in a way that cannot be run."""
 
 
+class NotApplicableError(SpecError):
+    """A method that cannot train on a split; the message is the reason."""
+
+
+class BusyError(LtbenchError):
+    """A run that another process is doing."""
+
+
 class ContractError(LtbenchError):
     """A method that does not keep the contract (a score that is NaN, a map of another shape, float64)."""
 

@@ -30,6 +30,7 @@ class MethodInfo:
         paper: arXiv id or DOI, or None.
         uses_categories: privilege: is told the category of each image, in training and in test.
         is_transductive: privilege: scores test images jointly.
+        min_images: fewest training images a category must have; on a split with less the method is not applicable.
     """
 
     name: str
@@ -37,6 +38,7 @@ class MethodInfo:
     paper: str | None = None
     uses_categories: bool = False
     is_transductive: bool = False
+    min_images: int = 1
 
 
 class ImageSet(Protocol):

@@ -5,12 +5,24 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Sized
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """How far a run is: the stage and phase, how many items of how many are done, since when by `time.time`."""
+
+    title: str = ""
+    done: int = 0
+    total: int | None = None
+    since: float = 0.0
+
 
 PLAIN_SECONDS = 10.0
 """Seconds between two plain lines where there is no terminal."""
@@ -28,6 +40,7 @@ class ConsoleProgress:
         self.console = console or Console(stderr=True)
         self.quiet = quiet
         self.seconds: dict[str, float] = {}
+        self.position = Position()
         self._stage = ""
         self._nested = False
 
@@ -40,6 +53,7 @@ class ConsoleProgress:
     def stage(self, name: str) -> Iterator[None]:
         """Prefix what is shown inside with a name ("predict bottle 3/15")."""
         before, self._stage = self._stage, name
+        self.position = Position(name, since=time.time())
         try:
             yield
         finally:
@@ -58,15 +72,27 @@ class ConsoleProgress:
         """Yield the items, showing the stage, the phase, how many of `total` are done and the time left."""
         if total is None and isinstance(items, Sized):
             total = len(items)
-        if self.quiet or self._nested:
+        if self._nested:
             yield from items
             return
         self._nested = True
         title = f"{self._stage}: {phase}" if self._stage else phase
+        items = self._counted(items, title, total)
         try:
-            yield from self._bar(items, title, total) if self.console.is_terminal else self._lines(items, title, total)
+            if self.quiet:
+                yield from items
+            else:
+                yield from (
+                    self._bar(items, title, total) if self.console.is_terminal else self._lines(items, title, total)
+                )
         finally:
             self._nested = False
+
+    def _counted(self, items: Iterable[T], title: str, total: int | None) -> Iterator[T]:
+        since = time.time()
+        for done, item in enumerate(items):
+            self.position = Position(title, done, total, since)
+            yield item
 
     def _bar(self, items: Iterable[T], title: str, total: int | None) -> Iterator[T]:
         columns = (

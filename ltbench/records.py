@@ -12,8 +12,6 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from filelock import FileLock
-
 from ltbench.core import Metrics, Protocol, RunSpec
 from ltbench.errors import DataError, LtbenchError
 from ltbench.method import MethodInfo
@@ -104,20 +102,6 @@ def run_folder(results: Path, spec: RunSpec) -> Path:
 
 
 @contextmanager
-def claimed(results: Path, spec: RunSpec) -> Iterator[None]:
-    """Hold the lock of a run, so that two processes never do the same one at a time."""
-    locks = results / ".locks"
-    try:
-        locks.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise LtbenchError(
-            f"Expected to write to {results}, got {error.strerror}. Free space or pass another --results."
-        ) from error
-    with FileLock(locks / f"{spec.hash}.lock"):
-        yield
-
-
-@contextmanager
 def new_folder(target: Path) -> Iterator[Path]:
     """Yield a temporary folder that becomes `target` when the block ends well, and vanishes when it does not.
 
@@ -126,7 +110,7 @@ def new_folder(target: Path) -> Iterator[Path]:
     """
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        for stale in target.parent.glob(f".{target.name}.*"):  # what a killed process left; the run's lock is ours
+        for stale in target.parent.glob(f".{target.name}.*"):  # what a killed process left; the run is claimed by us
             shutil.rmtree(stale)
         temporary = target.parent / f".{target.name}.{uuid4().hex}"
         temporary.mkdir()

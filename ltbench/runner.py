@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass, field
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, suppress
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,18 +15,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ltbench.blocks.feature_store import DiskFeatureStore, default_folder
+from ltbench.claims import Claim, claimed
 from ltbench.core import Dataset, Prediction, Protocol, RunSpec, Sample, Split
 from ltbench.datasets.images import DiskImages, check_mask_size, read_mask
 from ltbench.datasets.index import load_dataset, load_listing, locate
 from ltbench.diagnostics import diagnose
 from ltbench.environment import environment, parse_size, peak_memory, resolve_device
-from ltbench.errors import ContractError, DataError
-from ltbench.method import FeatureStore, ImageSet, Method, Runtime
+from ltbench.errors import ContractError, DataError, NotApplicableError
+from ltbench.failures import Failure, clear_failure, write_failure
+from ltbench.method import FeatureStore, ImageSet, Method, MethodInfo, Runtime
 from ltbench.metrics.groups import aggregate, evaluate_category, image_scores
 from ltbench.parameters import parse_assignments, plain, resolve
 from ltbench.progress import ConsoleProgress
 from ltbench.protocols import protocol_named
-from ltbench.records import RECORD, RunRecord, claimed, new_folder, read_record, run_folder, write_record
+from ltbench.records import RECORD, RunRecord, new_folder, read_record, run_folder, write_record
 from ltbench.registry import choose_preset, method_class
 from ltbench.splits.files import find_split
 from ltbench.splits.noise import shortfalls
@@ -71,6 +74,7 @@ class Harness:
         progress: where progress is shown and seconds are counted.
         force: repeat a run that is finished.
         save_maps: keep the anomaly maps beside the record.
+        wait: wait for a run that another process is doing.
     """
 
     results: Path
@@ -79,6 +83,7 @@ class Harness:
     progress: ConsoleProgress = field(default_factory=lambda: ConsoleProgress(quiet=True))
     force: bool = False
     save_maps: bool = False
+    wait: bool = True
 
     @classmethod
     def of(cls, results: Path, device: str, cache_size: str, *, force: bool, save_maps: bool, quiet: bool) -> Harness:
@@ -166,27 +171,76 @@ def plan(
 
 
 def run(planned: Plan, split: Split, dataset: Dataset, harness: Harness) -> Outcome:
-    """Run a plan, or find its finished record.
+    """Run a plan, or find its finished record. A run that fails leaves a failure record.
 
     Raises:
+        NotApplicableError: the method cannot train on the split.
         DataError: the split names images that the dataset lacks, or one that cannot be read.
         ContractError: the method returned something else than the contract says.
+        BusyError: another process is doing the run, and the harness does not wait.
         LtbenchError: the results folder cannot be written to.
     """
-    folder = run_folder(harness.results, planned.spec)
-    with claimed(harness.results, planned.spec):
-        has_all = (folder / RECORD).is_file() and ((folder / MAPS).is_dir() or not harness.save_maps)
-        if has_all and not harness.force:
-            return Outcome(read_record(folder), folder, reused=True)
-        check_split(split, dataset)
-        check_masks(split, dataset)
-        with new_folder(folder) as temporary:
-            (maps := temporary / MAPS).mkdir()
-            record = _run(planned, split, dataset, harness, maps)
-            if not harness.save_maps:
-                maps.rmdir()
-            write_record(temporary, record)
+    if (reason := why_not_applicable(planned.method.info, split)) is not None:
+        raise NotApplicableError(reason)
+    folder, spec = run_folder(harness.results, planned.spec), planned.spec
+    if (record := _finished(folder, harness)) is not None:
+        return Outcome(record, folder, reused=True)
+    with claimed(harness.results, spec.hash, _describe(planned, harness.progress), wait=harness.wait) as claim:
+        if (record := _finished(folder, harness)) is not None:  # by another process, a moment ago
+            return Outcome(record, folder, reused=True)
+        try:
+            record = _record(planned, split, dataset, harness, claim)
+        except Exception as error:
+            claim.check()
+            with suppress(OSError):  # a full disk, which the error itself tells
+                write_failure(harness.results, Failure.of(spec, error))
+            raise
+        clear_failure(harness.results, spec.hash)
     return Outcome(record, folder, reused=False)
+
+
+def why_not_applicable(info: MethodInfo, split: Split) -> str | None:
+    """Return why a method cannot train on a split, or None if it can."""
+    counts = {category: sum(count.values()) for category, count in split.counts.items()}
+    fewest = min(counts, key=lambda category: counts[category])
+    if counts[fewest] >= info.min_images:
+        return None
+    return (
+        f"{info.title} needs at least {info.min_images} training images a category; "
+        f"{split.name} has {counts[fewest]} of {fewest}"
+    )
+
+
+def _finished(folder: Path, harness: Harness) -> RunRecord | None:
+    """Return the record of a finished run that serves, or None. One that cannot be read is reported and does not."""
+    if harness.force or not (folder / RECORD).is_file() or (harness.save_maps and not (folder / MAPS).is_dir()):
+        return None
+    try:
+        return read_record(folder)
+    except DataError as error:
+        harness.progress.say(f"repeating a run whose record is damaged: {error}")
+        return None
+
+
+def _describe(planned: Plan, progress: ConsoleProgress) -> Callable[[], dict[str, Any]]:
+    """Return what the claim tells of a run while it goes on."""
+    spec, since = planned.spec, time.time()
+    run = {"method": spec.method, "split": spec.split, "seed": spec.seed, "preset": planned.preset, "since": since}
+    return lambda: {**run, "position": asdict(progress.position)}
+
+
+def _record(planned: Plan, split: Split, dataset: Dataset, harness: Harness, claim: Claim) -> RunRecord:
+    """Run a plan and put its record in place, unless another process took the run over meanwhile."""
+    check_split(split, dataset)
+    check_masks(split, dataset)
+    with new_folder(run_folder(harness.results, planned.spec)) as temporary:
+        (maps := temporary / MAPS).mkdir()
+        record = _run(planned, split, dataset, harness, maps)
+        claim.check()
+        if not harness.save_maps:
+            maps.rmdir()
+        write_record(temporary, record)
+    return record
 
 
 def check_split(split: Split, dataset: Dataset) -> None:

@@ -108,6 +108,20 @@ class ChangesHyperParameter(Sound):
 
 
 @dataclass
+class NeedsFour(Sound):
+    """Needs four training images without saying so.
+
+    Args:
+        scale: factor.
+    """
+
+    def fit(self, train: ImageSet, runtime: Runtime) -> Self:
+        if len(train) < 4:
+            raise ValueError("four images make a covariance")
+        return super().fit(train, runtime)
+
+
+@dataclass
 class Float64(Sound):
     """Returns float64 maps.
 
@@ -285,6 +299,7 @@ BROKEN: list[tuple[type[Method], str]] = [
     (Undocumented, "documented"),
     (ReturnsNothing, "fit_returns_self"),
     (ChangesHyperParameter, "fit_returns_self"),
+    (NeedsFour, "fewest_images"),
     (Float64, "prediction"),
     (NotFinite, "prediction"),
     (SmallMaps, "prediction"),
@@ -328,6 +343,16 @@ def test_a_preset_that_sets_no_field_is_caught() -> None:
 
 def test_a_method_without_an_offline_preset_is_caught() -> None:
     assert "offline" in _result("presets_resolve", Subject(Sound, {"paper": Preset("paper")}))
+
+
+def test_a_method_may_declare_that_it_needs_more_images() -> None:
+    @dataclass
+    class SaysSo(NeedsFour):
+        """Says so."""
+
+        info: ClassVar[MethodInfo] = MethodInfo("says_so", "Says so", min_images=2)
+
+    assert _result("fewest_images", Subject(SaysSo)) == ""
 
 
 def test_a_transductive_method_may_depend_on_the_batch() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import json
 from collections.abc import Callable
-from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,6 @@ from ltbench.errors import DataError, LtbenchError
 from ltbench.records import (
     RECORD,
     RunRecord,
-    claimed,
     new_folder,
     read_record,
     read_records,
@@ -119,22 +117,3 @@ def test_other_errors_keep_their_kind(tmp_path: Path) -> None:
 
     with pytest.raises(FileNotFoundError):
         fail()
-
-
-def _count(results: Path, record: RunRecord, rounds: int) -> None:
-    counter = results / "counter"
-    for _ in range(rounds):
-        with claimed(results, record.spec):
-            counter.write_text(str(int(counter.read_text()) + 1))
-
-
-def test_one_process_at_a_time_holds_a_run(tmp_path: Path, make_record: MakeRecord) -> None:
-    (tmp_path / "counter").write_text("0")
-    context = get_context("spawn")
-    workers = [context.Process(target=_count, args=(tmp_path, make_record(), 50)) for _ in range(2)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
-        assert worker.exitcode == 0
-    assert (tmp_path / "counter").read_text() == "100"

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from threading import Timer
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import pytest
+from rich.console import Console
 from safetensors.numpy import load_file
 
-from ltbench import registry
+from ltbench import claims, registry
+from ltbench.claims import try_claim
 from ltbench.core import Dataset, Prediction, RunSpec, Split, TrainImages
 from ltbench.datasets.index import load_dataset
-from ltbench.errors import ContractError, DataError, SpecError, UnknownNameError
-from ltbench.method import ImageSet, Method, Runtime
+from ltbench.errors import BusyError, ContractError, DataError, NotApplicableError, SpecError, UnknownNameError
+from ltbench.failures import read_failure
+from ltbench.method import ImageSet, Method, MethodInfo, Runtime
+from ltbench.progress import ConsoleProgress
 from ltbench.protocols import protocol_named
 from ltbench.records import RECORD, read_record
 from ltbench.runner import Harness, Plan, check_split, plan, run, run_by_name, shuffled
@@ -136,12 +142,74 @@ def test_an_interrupted_run_starts_clean(split: Split, dataset: Dataset, harness
     assert not run(plan("mean_image", split), split, dataset, harness).reused
 
 
-def test_a_damaged_record_is_told(parts: Path, harness: Harness) -> None:
-    outcome = run_by_name("mean_image", NAME, parts, harness)
-    (outcome.folder / RECORD).write_text("{")
-    with pytest.raises(DataError, match=RECORD):
-        run_by_name("mean_image", NAME, parts, harness)
-    assert not run_by_name("mean_image", NAME, parts, replace(harness, force=True)).reused
+@pytest.mark.parametrize("text", ["", "{", "{}", None])
+def test_a_damaged_record_is_told_and_the_run_repeated(parts: Path, tmp_path: Path, text: str | None) -> None:
+    console = Console(file=io.StringIO(), width=1000)
+    harness = Harness(tmp_path / "results", progress=ConsoleProgress(console))
+    first = run_by_name("mean_image", NAME, parts, harness)
+    if text is None:
+        (first.folder / RECORD).unlink()
+    else:
+        (first.folder / RECORD).write_text(text)
+    again = run_by_name("mean_image", NAME, parts, harness)
+    assert not again.reused
+    assert read_record(again.folder).scores == first.record.scores
+    said = str(console.file.getvalue())  # type: ignore[attr-defined]
+    assert (str(first.folder / RECORD) in said) == (text is not None)
+
+
+def test_a_failed_run_leaves_its_traceback_until_it_succeeds(split: Split, dataset: Dataset, harness: Harness) -> None:
+    def fail(prediction: Prediction) -> Prediction:
+        raise ZeroDivisionError("at the third patch")
+
+    planned = plan("mean_image", split)
+    with pytest.raises(ZeroDivisionError):
+        run(_spoiled_plan(split, fail), split, dataset, harness)
+    failure = read_failure(harness.results, planned.spec.hash)
+    assert failure is not None
+    assert failure.reason == "ZeroDivisionError: at the third patch"
+    assert "in fail" in failure.traceback
+    assert failure.spec == planned.spec.payload()
+    assert not run(planned, split, dataset, harness).reused
+    assert read_failure(harness.results, planned.spec.hash) is None
+
+
+def test_a_run_that_another_process_does_is_waited_for_or_left(
+    split: Split, dataset: Dataset, harness: Harness
+) -> None:
+    planned = plan("mean_image", split)
+    other = try_claim(harness.results, planned.spec.hash)
+    assert other is not None
+    with pytest.raises(BusyError, match="process"):
+        run(planned, split, dataset, replace(harness, wait=False))
+    Timer(0.2, other.release).start()
+    assert not run(planned, split, dataset, harness).reused
+
+
+def test_a_run_that_was_taken_over_leaves_no_record(split: Split, dataset: Dataset, harness: Harness) -> None:
+    planned = plan("mean_image", split)
+
+    def taken_over(prediction: Prediction) -> Prediction:
+        (harness.results / claims.FOLDER / f"{planned.spec.hash}.2.json").touch()
+        return prediction
+
+    with pytest.raises(BusyError, match="took it over"):
+        run(_spoiled_plan(split, taken_over), split, dataset, harness)
+    assert list((harness.results / "runs").iterdir()) == []
+    assert read_failure(harness.results, planned.spec.hash) is None
+
+
+def test_a_method_says_how_many_images_it_needs(split: Split, dataset: Dataset, harness: Harness) -> None:
+    @dataclass
+    class Needy(MeanImage):
+        """Needs five images a category, of which `nut` has four."""
+
+        info: ClassVar[MethodInfo] = MethodInfo("mean_image", "Needy", min_images=5)
+
+    planned = plan("mean_image", split)
+    with pytest.raises(NotApplicableError, match=r"Needy needs at least 5 training images .* has 4 of nut"):
+        run(Plan(planned.spec, "defaults", Needy, planned.values), split, dataset, harness)
+    assert not harness.results.exists()
 
 
 def test_images_that_are_not_there_are_named(split: Split, dataset: Dataset) -> None:
