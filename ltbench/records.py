@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import errno
 import json
+import mmap
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -15,8 +17,8 @@ from uuid import uuid4
 from ltbench.core import Metrics, Protocol, RunSpec
 from ltbench.errors import DataError, LtbenchError
 from ltbench.method import MethodInfo
+from ltbench.schema import SCHEMA_VERSION, upgraded
 
-SCHEMA_VERSION = 1
 RECORD = "record.json"
 CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 
@@ -69,19 +71,17 @@ class RunRecord:
         """Return the record as plain JSON values; `run` is the hash that names it."""
         values = {name: getattr(self, name) for name in self.__dataclass_fields__}
         values |= {"spec": self.spec.payload(), "method": asdict(self.method), "run": self.spec.hash}
-        return values
+        return values | {"scores": dict(self.scores)}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> RunRecord:
         """Return the record that `to_json` gave.
 
         Raises:
-            DataError: a field is missing, another schema version, or the hash does not fit the specification.
+            DataError: a field is missing, a schema version that cannot be read, or the hash does not fit the
+                specification.
         """
-        if values.get("schema_version") != SCHEMA_VERSION:
-            raise DataError(
-                f"Expected schema version {SCHEMA_VERSION}, got {values.get('schema_version')!r}. Repeat the run."
-            )
+        values = upgraded(values)
         wanted = set(cls.__dataclass_fields__) | {"run"}
         if set(values) != wanted:
             raise DataError(f"Expected the fields {sorted(wanted)}, got {sorted(values)}. Repeat the run with --force.")
@@ -94,6 +94,12 @@ class RunRecord:
         fields |= {"spec": spec, "method": MethodInfo(**fields["method"])}
         fields |= {"high": tuple(fields["high"]), "low": tuple(fields["low"])}
         return cls(**fields)
+
+
+_NEXT = list(RunRecord.__dataclass_fields__)[list(RunRecord.__dataclass_fields__).index("scores") + 1]
+_SCORES_BEGIN = b'\n "scores": {\n'
+_SCORES_END = f'\n }},\n "{_NEXT}": '.encode()
+"""Where scores begin and end in a file that `write_record` wrote."""
 
 
 def run_folder(results: Path, spec: RunSpec) -> Path:
@@ -144,10 +150,52 @@ def read_record(folder: Path) -> RunRecord:
     Raises:
         DataError: it is missing, unreadable or not what a run writes; the message names the file.
     """
-    path = folder / RECORD
+    return _read(folder / RECORD, _whole)
+
+
+def stream_records(results: Path, problems: list[str]) -> Iterator[RunRecord]:
+    """Yield every record below a results folder, ordered by run, one at a time; scores are read when asked for.
+
+    Args:
+        results: the results folder.
+        problems: gets a message for each record that cannot be read.
+    """
+    for path in sorted((results / "runs").glob(f"*/{RECORD}")):
+        try:
+            yield _read(path, _without_scores)
+        except DataError as error:
+            problems.append(str(error))
+
+
+def read_records(results: Path) -> tuple[list[RunRecord], list[str]]:
+    """Return every record below a results folder, ordered by run, and a message for each that cannot be read."""
+    problems: list[str] = []
+    return list(stream_records(results, problems)), problems
+
+
+class StoredScores(Mapping[str, list[dict[str, Any]]]):
+    """The scores of a record on disk: nearly all of its size, and what tables do without. Read when asked for."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    @cached_property
+    def _scores(self) -> Mapping[str, list[dict[str, Any]]]:
+        return read_record(self._path.parent).scores
+
+    def __getitem__(self, category: str) -> list[dict[str, Any]]:
+        return self._scores[category]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._scores)
+
+    def __len__(self) -> int:
+        return len(self._scores)
+
+
+def _read(path: Path, parse: Callable[[Path], Any]) -> RunRecord:
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        return RunRecord.from_json(values)
+        return RunRecord.from_json(parse(path))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(
             f"Expected a run record in {path}, got {error}. Remove the folder and repeat the run."
@@ -156,12 +204,19 @@ def read_record(folder: Path) -> RunRecord:
         raise DataError(f"{path}: {error}") from error
 
 
-def read_records(results: Path) -> tuple[list[RunRecord], list[str]]:
-    """Return every record below a results folder, ordered by run, and a message for each that cannot be read."""
-    records, problems = [], []
-    for path in sorted((results / "runs").glob(f"*/{RECORD}")):
-        try:
-            records.append(read_record(path.parent))
-        except DataError as error:
-            problems.append(str(error))
-    return records, problems
+def _whole(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _without_scores(path: Path) -> Any:
+    """Parse a record without its scores: the part of the file between two keys as `write_record` indents them.
+
+    No text in a record holds a line break, which JSON escapes, so that a line that looks like a key is one.
+    """
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        start = content.find(_SCORES_BEGIN)
+        end = content.rfind(_SCORES_END)
+        if not 0 <= start < end:  # written in another way
+            return _whole(path)
+        values: dict[str, Any] = json.loads(content[:start] + content[end + len(b"\n },") :])
+    return values | {"scores": StoredScores(path)}

@@ -45,7 +45,9 @@ def test_help_imports_nothing_heavy() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
 
-@pytest.mark.parametrize("command", ["run", "table", "make-splits", "check", "datasets", "methods", "datasets verify"])
+@pytest.mark.parametrize(
+    "command", ["run", "table", "compare", "make-splits", "check", "datasets", "methods", "datasets verify"]
+)
 def test_every_command_has_help_with_examples(ltbench: Run, command: str) -> None:
     code, out, _ = ltbench(*command.split(), "--help")
     assert code == 0
@@ -210,3 +212,17 @@ def test_doctor(ltbench: Run, parts: Path) -> None:
 
 def test_version(ltbench: Run) -> None:
     assert ltbench("--version")[1].strip()[0].isdigit()
+
+
+def test_a_published_table_and_the_comparison_with_it(ltbench: Run, parts: Path) -> None:
+    code, out, _ = ltbench("table", "--paper", "ltad-3", "--published", "below", "--format", "markdown")
+    assert code == 0
+    assert "(88.86)" in out and "No value (not run): UniAD, LTAD w/o SAD, LTAD." in out
+    assert ltbench("run", "-m", "mean_image", "-s", "parts_k4_noisy10", "--data-root", str(parts))[0] == 0
+    code, out, _ = ltbench("table", "--paper", "tailedcore-1", "--dataset", "parts", "--format", "csv")
+    assert code == 0 and "parts_k4_noisy10" in out and "mvtec" not in out.replace("MVTec", "")
+    code, _, err = ltbench("compare")
+    assert code == 2
+    assert "Expected runs in the setting of a published table" in err
+    code, _, err = ltbench("table", "--paper", "ltad-33")
+    assert (code, "Did you mean 'ltad-3'" in err) == (2, True)

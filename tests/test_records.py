@@ -17,6 +17,7 @@ from ltbench.records import (
     read_record,
     read_records,
     run_folder,
+    stream_records,
     write_record,
 )
 
@@ -117,3 +118,38 @@ def test_other_errors_keep_their_kind(tmp_path: Path) -> None:
 
     with pytest.raises(FileNotFoundError):
         fail()
+
+
+def test_scores_are_read_when_asked_for(
+    tmp_path: Path, make_record: MakeRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hostile = 'bolt/test/good/\n },\n "scores": {\n.png'  # what looks like the file's own lines is escaped in JSON
+    record = make_record()
+    scores = {"bolt": [{"path": hostile, "defect_type": "good", "score": 0.25}] * 3}
+    record = RunRecord(**{name: getattr(record, name) for name in record.__dataclass_fields__} | {"scores": scores})
+    with new_folder(run_folder(tmp_path, record.spec)) as temporary:
+        write_record(temporary, record)
+    parsed: list[int] = []
+    loads = json.loads
+
+    def counting(text: str | bytes) -> object:
+        parsed.append(len(text))
+        return loads(text)
+
+    monkeypatch.setattr(json, "loads", counting)
+    (found,) = stream_records(tmp_path, [])
+    whole = (run_folder(tmp_path, record.spec) / RECORD).stat().st_size
+    assert len(parsed) == 1 and parsed[0] < whole - len(json.dumps(scores)), "without the scores"
+    assert found.scores["bolt"][2]["path"] == hostile
+    assert list(found.scores) == ["bolt"] and len(found.scores) == 1
+    assert len(parsed) == 2, "one reading for all questions"
+    assert found == record
+    assert RunRecord.from_json(loads(json.dumps(found.to_json()))) == record
+
+
+def test_a_record_written_in_another_way_is_read(tmp_path: Path, make_record: MakeRecord) -> None:
+    record = make_record()
+    folder = run_folder(tmp_path, record.spec)
+    folder.mkdir(parents=True)
+    (folder / RECORD).write_text(json.dumps(record.to_json()))  # on one line
+    assert list(stream_records(tmp_path, [])) == [record]

@@ -1,37 +1,129 @@
-"""`ltbench table`: runs as comparison tables."""
+"""`ltbench table` and `ltbench compare`: runs as tables, and beside what papers print."""
 
 from __future__ import annotations
 
 import sys
-from typing import Annotated, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from ltbench.cli.options import DEFAULT_RESULTS, Results
+from ltbench.cli.options import DEFAULT_RESULTS, AsJson, Results
+
+if TYPE_CHECKING:
+    from ltbench.tables.measurements import Measurement
+
+
+def complete_layouts(incomplete: str) -> list[str]:
+    """Return the names of published tables that begin with what was typed."""
+    from ltbench.tables.layouts import layouts
+
+    return [name for name in layouts() if name.startswith(incomplete)]
 
 
 def table(
     results: Results = DEFAULT_RESULTS,
-    dataset: Annotated[str | None, typer.Option(help="Only splits of this dataset.")] = None,
-    split: Annotated[list[str] | None, typer.Option("--split", "-s", help="Only this split; repeat for more.")] = None,
+    paper: Annotated[
+        str | None,
+        typer.Option(help="Layout of a published table (ltad-3, tailedcore-1).", autocompletion=complete_layouts),
+    ] = None,
+    published: Annotated[
+        Literal["beside", "below", "off"], typer.Option(help="Where the paper's numbers stand, with --paper.")
+    ] = "beside",
+    dataset: Annotated[
+        str | None, typer.Option(help="Only splits of this dataset; with --paper, in place of the paper's.")
+    ] = None,
+    split: Annotated[
+        list[str] | None,
+        typer.Option("--split", "-s", help="Only this split; repeat for more. With --paper, in place of the paper's."),
+    ] = None,
     metric: Annotated[str, typer.Option(help="Metric ids, separated by commas.")] = "image_auroc,pixel_auroc",
     group: Annotated[Literal["avg", "high", "low", "all"], typer.Option(help="Which mean over categories.")] = "avg",
-    form: Annotated[Literal["markdown", "latex", "csv"], typer.Option("--format", help="How to print.")] = "markdown",
+    significance: Annotated[
+        bool, typer.Option("--significance", help="Bold is all that a paired test cannot tell from the best.")
+    ] = False,
+    form: Annotated[
+        Literal["markdown", "latex", "csv", "html"], typer.Option("--format", help="How to print.")
+    ] = "markdown",
 ) -> None:
-    """Print the comparison table of all finished runs: methods by splits.
+    """Print the comparison table of all finished runs, or a published table with our numbers beside the paper's.
 
     Examples:
       ltbench table --dataset mvtec --group all
 
       ltbench table -s mvtec_step100 --metric image_auroc,pixel_aupro_30 --format latex > table.tex
-    """
-    from ltbench.records import read_records
-    from ltbench.render import render
-    from ltbench.tables import make_table
 
-    records, problems = read_records(results)
+      ltbench table --paper ltad-3 --published below --significance
+
+      ltbench table --paper tailedcore-1 --dataset parts
+    """
+    from ltbench.gaps import failed_cells, inapplicable_cells
+    from ltbench.published import published_numbers
+    from ltbench.render import render
+    from ltbench.tables.comparison import check_metrics, make_table
+    from ltbench.tables.layouts import layout_named
+    from ltbench.tables.paper import fill, table_of, wanted_cells
+
+    if paper is not None:
+        layout = layout_named(paper)
+        runs = _measured(results, list(layout.metrics))
+        reasons = inapplicable_cells(wanted_cells(layout, dataset, split or ())) | failed_cells(results)
+        filled = fill(layout, runs, published_numbers(), dataset=dataset, splits=split or (), reasons=reasons)
+        made = table_of(filled, placement=published, significance=significance, name=paper)
+    else:
+        metrics = [name.strip() for name in metric.split(",") if name.strip()]
+        check_metrics(metrics)
+        runs = _measured(results, metrics, dataset)
+        made = make_table(
+            runs, splits=split or (), metrics=metrics, group=group, significance=significance,
+            reasons=failed_cells(results),
+        )  # fmt: skip
+    print(render(made, form), end="")
+
+
+def compare(
+    papers: Annotated[
+        list[str] | None, typer.Argument(help="Published tables; all by default.", autocompletion=complete_layouts)
+    ] = None,
+    tolerance: Annotated[float, typer.Option(help="Largest difference that agrees, in percentage points.")] = 1.0,
+    results: Results = DEFAULT_RESULTS,
+    as_json: AsJson = False,
+) -> None:
+    """List measured against published numbers; exit with 1 if one differs by more than the tolerance.
+
+    Only runs of the papers' own settings count. A published number that contradicts another decides nothing.
+
+    Examples:
+      ltbench compare
+
+      ltbench compare tailedcore-1 tailedcore-3 --tolerance 0.5 --json
+    """
+    from ltbench.console.tables import print_agreements
+    from ltbench.published import published_numbers
+    from ltbench.tables.agreement import agreements, all_agree
+    from ltbench.tables.cells import METRIC_TITLES
+    from ltbench.tables.layouts import layout_named, layouts
+    from ltbench.tables.paper import fill
+
+    wanted = {name: layout_named(name) for name in papers or layouts()}
+    runs = _measured(results, list(METRIC_TITLES))
+    numbers = published_numbers()
+    found = [
+        agreement
+        for name, layout in wanted.items()
+        for agreement in agreements(name, fill(layout, runs, numbers), tolerance)
+    ]
+    print_agreements(found, tolerance, as_json)
+    raise typer.Exit(0 if all_agree(found) else 1)
+
+
+def _measured(results: Path, metrics: list[str], dataset: str | None = None) -> list[Measurement]:
+    """Return what tables keep of the finished runs, and say which records cannot be read."""
+    from ltbench.records import stream_records
+    from ltbench.tables.measurements import measure
+
+    problems: list[str] = []
+    measured = measure(stream_records(results, problems), metrics, dataset)
     for problem in problems:
         print(f"ltbench: left out: {problem}", file=sys.stderr)
-    metrics = [name.strip() for name in metric.split(",") if name.strip()]
-    made = make_table(records, dataset=dataset, splits=split or (), metrics=metrics, group=group)
-    print(render(made, form), end="")
+    return measured

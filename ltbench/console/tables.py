@@ -1,0 +1,45 @@
+"""What `ltbench compare` prints."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+from rich.markup import escape
+
+from ltbench.console.output import new_table, open_console, print_json
+from ltbench.errors import SpecError
+from ltbench.render.text import signed
+from ltbench.tables.agreement import Agreement
+
+_COLOURS = {"agrees": "green", "differs": "red", "doubtful": "yellow"}
+
+
+def print_agreements(found: Sequence[Agreement], tolerance: float, as_json: bool) -> None:
+    """Print measured against published numbers, the largest differences first.
+
+    Raises:
+        SpecError: nothing that was measured is published.
+    """
+    if not found:
+        raise SpecError(
+            "Expected runs in the setting of a published table, got none. "
+            "Make one, for example with `ltbench run -m patchcore -s mvtec_k4_noisy10_seed1 --preset tailedcore`."
+        )
+    ordered = sorted(found, key=lambda agreement: -abs(agreement.difference))
+    if as_json:
+        rows = [dataclasses.asdict(agreement) | {"difference": agreement.difference} for agreement in ordered]
+        print_json({"tolerance": tolerance, "numbers": rows})
+        return
+    table = new_table("table", "method", "split", "metric", "group", "measured", "published", "difference", "", "note")
+    for row in ordered:
+        colour = _COLOURS[row.status]
+        table.add_row(
+            row.layout, escape(row.method), row.split, row.metric, row.group, f"{row.measured:.2f}",
+            f"{row.published:.2f}", signed(row.difference), f"[{colour}]{row.status}[/{colour}]", escape(row.note),
+        )  # fmt: skip
+    console = open_console()
+    console.print(table)
+    counts = {status: sum(row.status == status for row in found) for status in _COLOURS}
+    told = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
+    console.print(f"{len(found)} numbers are both measured and published: {told} (tolerance {tolerance:g} points).")

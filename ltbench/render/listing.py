@@ -1,0 +1,45 @@
+"""Tables as CSV: one line a cell, for programs and spreadsheets."""
+
+from __future__ import annotations
+
+import csv
+import io
+
+from ltbench.tables.cells import Table
+
+COLUMNS = (
+    "method", "split", "metric", "group", "column", "mean", "std", "seeds", "rank", "reason",
+    "published", "difference", "note", "runs",
+)  # fmt: skip
+
+
+def listing(table: Table) -> str:
+    """Return a table as CSV, one line a cell."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    notes = dict(table.notes)
+    for title, cells in table.rows:
+        for column, cell in zip(table.columns, cells, strict=True):
+            marked = [notes[mark] for mark in (cell.mark, cell.published_mark) if mark]
+            text = (title, column.split, column.metric, column.group, column.title)
+            writer.writerow(
+                [
+                    *map(inert, text), _decimal(cell.mean), _decimal(cell.std), cell.count, cell.rank or "",
+                    inert(cell.reason), cell.published_text, _decimal(cell.difference), inert("; ".join(marked)),
+                    " ".join(cell.runs),
+                ]
+            )  # fmt: skip
+    return out.getvalue()
+
+
+def inert(text: str) -> str:
+    """Return text that a spreadsheet does not take for a formula: one that could be has an apostrophe in front.
+
+    Source: OWASP, CSV injection.
+    """
+    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
+
+
+def _decimal(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"

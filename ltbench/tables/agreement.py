@@ -1,0 +1,77 @@
+"""Measured against published numbers, cell by cell, with a tolerance."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from ltbench.tables.paper import PaperTable
+
+Status = Literal["agrees", "differs", "doubtful"]
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """One number that is both measured and published, in percent.
+
+    Args:
+        layout: the published table.
+        method: the row.
+        split: the split without its seed.
+        metric: metric id.
+        group: "avg", "high" or "low".
+        measured: mean over seeds.
+        seeds: how many.
+        published: what the paper prints.
+        status: "doubtful" where the published number is flagged, so that it decides nothing.
+        note: what there is to say of the published number.
+        source: where it stands.
+    """
+
+    layout: str
+    method: str
+    split: str
+    metric: str
+    group: str
+    measured: float
+    seeds: int
+    published: float
+    status: Status
+    note: str
+    source: str
+
+    @property
+    def difference(self) -> float:
+        """Measured minus published, in percentage points."""
+        return self.measured - self.published
+
+
+def agreements(name: str, filled: PaperTable, tolerance: float) -> list[Agreement]:
+    """Return every number of a published table that was measured too, in the paper's setting.
+
+    Args:
+        name: the layout's name.
+        filled: the layout with its runs.
+        tolerance: largest difference that agrees, in percentage points.
+    """
+    found = []
+    for (line, place), printed in sorted(filled.published.items()):
+        cell, column = filled.lines[line].cells[place], filled.columns[place]
+        if cell.mean is None or printed.value is None:
+            continue
+        status: Status = "agrees" if abs(cell.mean - printed.value) <= tolerance + 1e-9 else "differs"
+        if printed.flag:
+            status = "doubtful"
+        found.append(
+            Agreement(
+                name, printed.method, column.column.split, printed.metric, printed.group, cell.mean, cell.count,
+                printed.value, status, printed.note, printed.source,
+            )
+        )  # fmt: skip
+    return found
+
+
+def all_agree(found: Sequence[Agreement]) -> bool:
+    """Return whether no number differs; doubtful ones decide nothing."""
+    return all(agreement.status != "differs" for agreement in found)

@@ -1,0 +1,162 @@
+"""What a table is: rows x columns of cells, each measured, published, or missing with its reason."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Literal
+
+Placement = Literal["off", "beside", "below"]
+"""Where a published value stands: nowhere, behind the measured one, or on a line of its own."""
+
+METRIC_TITLES = {
+    "image_auroc": "Image AUROC",
+    "image_ap": "Image AP",
+    "image_f1_max": "Image F1-max",
+    "pixel_auroc": "Pixel AUROC",
+    "pixel_ap": "Pixel AP",
+    "pixel_f1_max": "Pixel F1-max",
+    "pixel_aupro_30": "Pixel AUPRO-30",
+}
+GROUP_TITLES = {"high": "High", "low": "Low", "avg": "Avg"}
+GROUP_MEANINGS = {
+    "avg": "mean over all categories",
+    "high": "mean over the majority categories",
+    "low": "mean over the minority categories",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One number of a table, or why there is none.
+
+    Args:
+        mean: mean over seeds, in percent, or None.
+        std: sample standard deviation over seeds in percent, or None with fewer than two.
+        count: number of seeds.
+        reason: why `mean` is None.
+        rank: 1 for the best of its column, 2 for the second, 0 else; ties share a rank.
+        mark: footnote of the measured value.
+        published: what the paper prints, in percent, or None.
+        published_text: the published value as text, "N/A" where the paper has none, "" where it has no such cell.
+        published_mark: footnote of the published value.
+        runs: hashes of the runs that the mean is over.
+    """
+
+    mean: float | None
+    std: float | None = None
+    count: int = 0
+    reason: str = ""
+    rank: int = 0
+    mark: str = ""
+    published: float | None = None
+    published_text: str = ""
+    published_mark: str = ""
+    runs: tuple[str, ...] = ()
+
+    @property
+    def difference(self) -> float | None:
+        """Measured minus published, in percentage points, or None where one is missing."""
+        return None if self.mean is None or self.published is None else self.mean - self.published
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """What a column holds: a metric of a group on a split, and its headings from the widest to the narrowest."""
+
+    split: str
+    metric: str
+    group: str
+    titles: tuple[str, ...]
+
+    @property
+    def title(self) -> str:
+        """The headings in one line."""
+        return " ".join(self.titles)
+
+
+Row = tuple[str, tuple[Cell, ...]]
+"""A row's title and its cells, in column order."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows x columns of cells, ready to be rendered.
+
+    Args:
+        columns: what each column holds.
+        rows: title of each row and its cells, in column order.
+        notes: footnotes, each with the mark that rows, cells or the caption carry.
+        caption: what the numbers are.
+        placement: where published values stand.
+        methods_across: whether methods are printed as columns and splits as rows.
+        name: what LaTeX refers to it by.
+    """
+
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+    notes: tuple[tuple[str, str], ...] = ()
+    caption: str = ""
+    placement: Placement = "off"
+    methods_across: bool = False
+    name: str = "ltbench"
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table as it is printed: headings by column, and lines; the splits are the lines if methods run across."""
+
+    corner: str
+    heads: tuple[tuple[str, ...], ...]
+    lines: tuple[Row, ...]
+
+    @classmethod
+    def of(cls, table: Table) -> Grid:
+        """Return how a table is printed."""
+        if not table.methods_across:
+            return cls("Method", tuple(column.titles for column in table.columns), table.rows)
+        places = [
+            (title, [place for place, _ in group])
+            for title, group in groupby(enumerate(table.columns), key=lambda item: item[1].titles[0])
+        ]
+        narrow = [table.columns[place].titles[1:] for place in places[0][1]]
+        heads = tuple((title, *titles) for title, _ in table.rows for titles in narrow)
+        lines = tuple((split, tuple(cells[place] for _, cells in table.rows for place in own)) for split, own in places)
+        return cls("Training set", heads, lines)
+
+    def levels(self) -> list[list[tuple[str, ...]]]:
+        """Return the headings by level, the widest first, each with those above it, which tell equal ones apart."""
+        depth = len(self.heads[0]) if self.heads else 0
+        return [[head[: level + 1] for head in self.heads] for level in range(depth)]
+
+
+class Marks:
+    """Footnote marks, the same one for the same note: asterisks for rows, letters for cells."""
+
+    def __init__(self) -> None:
+        self.notes: list[tuple[str, str]] = []
+
+    def mark(self, note: str) -> str:
+        """Return the mark of a row's note; an empty note has none."""
+        return self._mark(note, lambda number: "*" * number if number <= 3 else f"({number})")
+
+    def letter(self, note: str) -> str:
+        """Return the mark of a cell's note; an empty note has none."""
+        return self._mark(note, lambda number: chr(96 + number) if number <= 26 else f"z{chr(96 + number - 26)}")
+
+    def _mark(self, note: str, spelled: Callable[[int], str]) -> str:
+        if not note:
+            return ""
+        for mark, known in self.notes:
+            if known == note:
+                return mark
+        is_letter = spelled(1).isalpha()
+        mark = spelled(1 + sum(other.isalpha() == is_letter for other, _ in self.notes))
+        self.notes.append((mark, note))
+        return mark
+
+
+def spans(level: Sequence[tuple[str, ...]]) -> list[tuple[str, int]]:
+    """Return the headings of a level in which equal neighbours are joined: text and width in columns."""
+    return [(head[-1], len(list(group))) for head, group in groupby(level)]

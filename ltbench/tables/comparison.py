@@ -1,0 +1,147 @@
+"""The comparison table of all runs: rows of methods, columns of splits."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Literal
+
+from ltbench.errors import SpecError, UnknownNameError
+from ltbench.tables.cells import GROUP_MEANINGS, GROUP_TITLES, METRIC_TITLES, Cell, Column, Marks, Table
+from ltbench.tables.measurements import NOT_RUN, Line, Measurement, Reasons, base_name, cell_of
+from ltbench.tables.ranking import TEST, pairs_of, ranked, ranked_by_test
+
+Group = Literal["avg", "high", "low", "all"]
+
+
+def check_metrics(metrics: Sequence[str]) -> None:
+    """Raise unless there is a metric and each has a title.
+
+    Raises:
+        UnknownNameError: an unknown metric; the nearest name is offered.
+        SpecError: there is none.
+    """
+    for metric in metrics:
+        if metric not in METRIC_TITLES:
+            raise UnknownNameError("metric", metric, METRIC_TITLES)
+    if not metrics:
+        raise SpecError(f"Expected metrics, got none. Known: {', '.join(METRIC_TITLES)}.")
+
+
+def make_table(
+    measurements: Sequence[Measurement],
+    *,
+    splits: Sequence[str] = (),
+    metrics: Sequence[str] = ("image_auroc", "pixel_auroc"),
+    group: Group = "avg",
+    significance: bool = False,
+    reasons: Reasons | None = None,
+) -> Table:
+    """Return a comparison table: rows are methods with their hyper-parameters, columns are splits.
+
+    Runs that differ only in seeds, of the method or of the split, share a cell.
+
+    Args:
+        measurements: what to tabulate.
+        splits: only these splits, named with or without a seed; all if empty.
+        metrics: metric ids.
+        group: "avg", "high", "low", or "all" for a column each.
+        significance: whether the best of a column are all that a paired test cannot tell apart.
+        reasons: why runs are missing, beyond that they were not run.
+
+    Raises:
+        UnknownNameError: an unknown metric, or a split without runs.
+        SpecError: there is nothing to tabulate, or two runs of one seed have splits of the same name that differ.
+    """
+    check_metrics(metrics)
+    if not measurements:
+        raise SpecError("Expected finished runs, got none that fit. Make one with `ltbench run`, or pass --results.")
+    bases = _bases(measurements, splits)
+    groups = tuple(GROUP_TITLES) if group == "all" else (group,)
+    columns = tuple(
+        _column(base, metric, own, metrics, groups) for base in bases for metric in metrics for own in groups
+    )
+    lines, notes = _lines([found for found in measurements if found.base in bases])
+    cells = _cells(lines, columns, significance, reasons or {})
+    caption = _caption(lines[0].first.protocol_name, metrics, group, cells, significance)
+    titled = tuple((line.title, tuple(row)) for line, row in zip(lines, cells, strict=True))
+    return Table(columns, titled, tuple(notes), caption)
+
+
+def _column(base: str, metric: str, group: str, metrics: Sequence[str], groups: Sequence[str]) -> Column:
+    titles = (base, *[METRIC_TITLES[metric]] * (len(metrics) > 1), *[GROUP_TITLES[group]] * (len(groups) > 1))
+    return Column(base, metric, group, titles)
+
+
+def _caption(protocol: str, metrics: Sequence[str], group: Group, cells: list[list[Cell]], significance: bool) -> str:
+    what = METRIC_TITLES[metrics[0]] + ", percent" if len(metrics) == 1 else "Percent"
+    what += "" if group == "all" else f", {GROUP_MEANINGS[group]}"
+    several = any(cell.std is not None for line in cells for cell in line)
+    spread = "; mean ± sample standard deviation over seeds" if several else ""
+    return f"{what}, protocol {protocol}{spread}. {ranking_caption(significance)}."
+
+
+def ranking_caption(significance: bool) -> str:
+    """Return what a caption says of bold and underlined cells."""
+    return f"{TEST}; underlined: the best of the others" if significance else "Best bold, second underlined"
+
+
+def _bases(measurements: Sequence[Measurement], splits: Sequence[str]) -> list[str]:
+    present = sorted({found.base for found in measurements}, key=_natural)
+    if not splits:
+        return present
+    wanted = list(dict.fromkeys(base_name(split) for split in splits))
+    for base in wanted:
+        if base not in present:
+            raise UnknownNameError("split with finished runs", base, present)
+    return wanted
+
+
+def _natural(text: str) -> list[tuple[int, str]]:
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", text)]
+
+
+def _lines(measurements: Sequence[Measurement]) -> tuple[list[Line], list[tuple[str, str]]]:
+    lines: dict[tuple[str, str, str], Line] = {}
+    for found in measurements:
+        line = lines.setdefault(found.variant, Line(found.method.title, found))
+        line.by_base[found.base].append(found)
+    ordered = [lines[key] for key in sorted(lines, key=lambda key: (lines[key].title, key))]
+    protocols = [line.first.protocol_name for line in ordered]
+    usual = max(sorted(set(protocols)), key=protocols.count)
+    ordered.sort(key=lambda line: line.first.protocol_name != usual)  # rows of the caption's protocol first
+    marks = Marks()
+    titles = [_variant_title(line, ordered) + _marked(line, usual, marks) for line in ordered]
+    for line, title in zip(ordered, titles, strict=True):
+        line.title = title
+    return ordered, marks.notes
+
+
+def _marked(line: Line, usual: str, marks: Marks) -> str:
+    odd = [f"protocol {line.first.protocol_name}"] if line.first.protocol_name != usual else []
+    return "".join(marks.mark(note) for note in [*line.first.privileges, *odd])
+
+
+def _variant_title(line: Line, lines: Sequence[Line]) -> str:
+    siblings = [
+        other.first for other in lines if other.first.method.title == line.first.method.title and other is not line
+    ]
+    own = line.first.parameters
+    differing = sorted({name for other in siblings for name in own if other.parameters.get(name) != own[name]})
+    if not differing:
+        return line.title
+    return f"{line.title} ({', '.join(f'{name}={own[name]}' for name in differing)})"
+
+
+def _cells(lines: Sequence[Line], columns: Sequence[Column], significance: bool, reasons: Reasons) -> list[list[Cell]]:
+    by_column = []
+    for column in columns:
+        runs = [line.by_base.get(column.split, []) for line in lines]
+        why = [reasons.get((line.first.method.name, column.split), NOT_RUN) for line in lines]
+        cells = [cell_of(own, column.metric, column.group, text) for own, text in zip(runs, why, strict=True)]
+        if significance:
+            cells = ranked_by_test(cells, [pairs_of(own, column.metric, column.group) for own in runs])
+        else:
+            cells = ranked(cells)
+        by_column.append(cells)
+    return [list(row) for row in zip(*by_column, strict=True)]

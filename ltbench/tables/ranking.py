@@ -1,0 +1,95 @@
+"""Which cells of a column are best: by the printed mean, or among the rows that a paired test cannot tell apart."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ltbench.tables.cells import Cell
+from ltbench.tables.measurements import Measurement
+
+ALPHA = 0.05
+"""Level of the test."""
+
+Pairs = Mapping[tuple[str, str, int], float]
+"""(category, split, seed of the method) -> value: what the paired test pairs."""
+
+TEST = (
+    "Bold: all rows that a Wilcoxon signed-rank test over category x seed does not tell from the best "
+    f"(two-sided, Holm-corrected, p >= {ALPHA:g}; below 6 pairs it never does)"
+)
+"""The test as a caption states it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """How a row compares with the best of its column: Holm-corrected p, and over how many pairs."""
+
+    p: float
+    pairs: int
+
+
+def ranked(cells: Sequence[Cell]) -> list[Cell]:
+    """Return the cells of a column with the best two means marked; what prints alike shares a rank."""
+    shown = sorted({round(cell.mean, 2) for cell in cells if cell.mean is not None}, reverse=True)
+    ranks = {value: rank for rank, value in enumerate(shown[:2], start=1)}
+    return [replace(cell, rank=ranks.get(round(cell.mean, 2), 0)) if cell.mean is not None else cell for cell in cells]
+
+
+def ranked_by_test(cells: Sequence[Cell], samples: Sequence[Pairs]) -> list[Cell]:
+    """Return the cells of a column with rank 1 for the best and all that the test does not tell from it.
+
+    The highest of the others has rank 2.
+
+    Args:
+        cells: the column.
+        samples: the values behind each cell.
+    """
+    places = [place for place, cell in enumerate(cells) if cell.mean is not None]
+    if not places:
+        return list(cells)
+    best = max(places, key=lambda place: cells[place].mean or 0.0)
+    others = [place for place in places if place != best]
+    verdicts = dict(zip(others, compare(samples[best], [samples[place] for place in others]), strict=True))
+    first = {best, *(place for place, verdict in verdicts.items() if verdict.p >= ALPHA)}
+    rest = {place: round(cells[place].mean or 0.0, 2) for place in places if place not in first}
+    ranks = dict.fromkeys(first, 1) | {place: 2 for place, mean in rest.items() if mean == max(rest.values())}
+    return [replace(cell, rank=ranks.get(place, 0)) for place, cell in enumerate(cells)]
+
+
+def compare(best: Pairs, others: Sequence[Pairs]) -> list[Verdict]:
+    """Return how each row compares with the best one: two-sided Wilcoxon signed-rank tests, Holm-corrected.
+
+    Pairs are the categories and seeds that both rows have; a zero difference counts half to either side. Fewer than 6
+    pairs can never reach the level, and give a p of 1 if there are none. Source: Demsar, Statistical Comparisons of
+    Classifiers over Multiple Data Sets, JMLR 7 (2006), sections 3.1.3 and 3.2.2.
+    """
+    raw = [_wilcoxon(best, other) for other in others]
+    order = sorted(range(len(raw)), key=lambda place: raw[place].p)
+    corrected, running = dict[int, float](), 0.0
+    for step, place in enumerate(order):
+        running = max(running, min(1.0, (len(raw) - step) * raw[place].p))
+        corrected[place] = running
+    return [Verdict(corrected[place], verdict.pairs) for place, verdict in enumerate(raw)]
+
+
+def pairs_of(measurements: Sequence[Measurement], metric: str, group: str) -> dict[tuple[str, str, int], float]:
+    """Return the value of each category of a group and each seed."""
+    return {
+        (category, found.split, found.seed): found.values[metric][category]
+        for found in measurements
+        for category in found.members[group]
+        if category in found.values.get(metric, {})
+    }
+
+
+def _wilcoxon(best: Pairs, other: Pairs) -> Verdict:
+    from scipy.stats import wilcoxon
+
+    common = sorted(set(best) & set(other))
+    differences = np.round([best[key] - other[key] for key in common], 12)  # what rounding alone makes is no difference
+    if not np.any(differences):
+        return Verdict(1.0, len(common))
+    return Verdict(float(wilcoxon(differences, zero_method="zsplit").pvalue), len(common))

@@ -1,0 +1,37 @@
+"""Whether a run is a preset as it stands, or which hyper-parameters it sets beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+from ltbench.errors import LtbenchError
+from ltbench.parameters import plain, resolve
+from ltbench.registry import Preset, method_class, presets
+
+_BARE = Preset("defaults", "")
+
+
+def overrides(method: str, preset: str, parameters: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the hyper-parameters of a run that are not its preset's, or None where method or preset are not known.
+
+    Args:
+        method: registry name.
+        preset: the preset that the record names; "defaults" for none.
+        parameters: every hyper-parameter of the run.
+    """
+    known = _values(method, preset)
+    if known is None:
+        return None
+    return {name: value for name, value in parameters.items() if name not in known or known[name] != value}
+
+
+@cache
+def _values(method: str, preset: str) -> dict[str, Any] | None:
+    try:
+        cls = method_class(method)
+        chosen = presets(cls).get(preset, _BARE if preset == _BARE.name else None)
+        return None if chosen is None else plain(resolve(cls, chosen.parameters))
+    except LtbenchError:  # a record of a method that is not installed, or of a preset that is gone
+        return None

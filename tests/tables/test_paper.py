@@ -1,0 +1,171 @@
+"""Published layouts: which runs are the paper's setting, whose numbers stand beside them, and why cells are empty."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ltbench.errors import DataError, UnknownNameError
+from ltbench.method import MethodInfo
+from ltbench.parameters import plain, resolve
+from ltbench.protocols import PROTOCOLS
+from ltbench.published import published_numbers
+from ltbench.records import RunRecord
+from ltbench.registry import method_class, method_names, presets
+from ltbench.tables.agreement import agreements, all_agree
+from ltbench.tables.cells import Table
+from ltbench.tables.layouts import Layout, layout_named, layouts
+from ltbench.tables.measurements import measure
+from ltbench.tables.paper import OWN_DRAW, PaperTable, fill, table_of, wanted_cells
+from ltbench.tables.variants import overrides
+
+MakeRecord = Callable[..., RunRecord]
+NUMBERS = published_numbers()
+TAILED = PROTOCOLS["tailedcore"]
+PATCHCORE = MethodInfo("patchcore", "PatchCore")
+
+
+@pytest.fixture
+def patchcore(make_record: MakeRecord) -> MakeRecord:
+    """Return a function that makes a PatchCore record of a preset, with parameters set beside it."""
+
+    def make(split: str, image: float, preset: str = "tailedcore", seed: int = 0, **parameters: Any) -> RunRecord:
+        cls = method_class("patchcore")
+        values = plain(resolve(cls, presets(cls)[preset].parameters, parameters))
+        record = make_record(
+            "patchcore", split, {"image_auroc": image}, info=PATCHCORE, parameters=values, protocol=TAILED, seed=seed
+        )
+        object.__setattr__(record, "preset", preset)
+        return record
+
+    return make
+
+
+def _filled(name: str, records: Sequence[RunRecord], **more: Any) -> PaperTable:
+    layout = layout_named(name)
+    return fill(layout, measure(records, list(layout.metrics)), NUMBERS, **more)
+
+
+def _row(table: Table, title: str) -> list[float | None]:
+    (cells,) = [cells for own, cells in table.rows if own == title]
+    return [cell.mean for cell in cells]
+
+
+@pytest.mark.parametrize("name", layouts())
+def test_a_layout_prints_every_published_cell_of_its_table(name: str) -> None:
+    filled = _filled(name, [])
+    printed = NUMBERS.of(filled.layout.paper, filled.layout.table)
+    assert sorted(cell.key for cell in filled.published.values()) == sorted(cell.key for cell in printed)
+    assert len(filled.published) == len(filled.lines) * len(filled.columns)
+
+
+def test_methods_of_layouts_are_registered_or_reconstruct() -> None:
+    known = {*method_names(), "uniad", "ltad"}
+    assert {row.method for layout in layouts().values() for row in layout.rows if row.method} <= known
+
+
+def test_the_papers_setting_has_the_published_numbers(patchcore: MakeRecord) -> None:
+    records = [
+        patchcore("mvtec_k4_noisy10_seed1", 0.80),
+        patchcore("mvtec_k4_noisy10_seed2", 0.90),
+        patchcore("mvtec_k4_noisy10_seed1", 0.70, preset="offline"),
+        patchcore("mvtec_k4_noisy10_seed1", 0.60, coreset_ratio=0.5),
+    ]
+    table = table_of(_filled("tailedcore-1", records), name="tailedcore-1")
+    titles = [title for title, _ in table.rows]
+    assert titles[4:7] == ["PatchCore", "PatchCore (offline)", "PatchCore (tailedcore, coreset_ratio=0.5)"]
+    cell = dict(table.rows)["PatchCore"][5]
+    assert (cell.count, cell.published) == (2, 83.83)
+    assert cell.mean == pytest.approx(85)
+    assert cell.difference == pytest.approx(1.17)
+    assert all(own.published_text == "" for own in dict(table.rows)["PatchCore (offline)"])
+    assert dict(table.rows)["WinCLIP"][0].reason == "not in ltbench"
+    assert dict(table.rows)["PatchCore"][0].reason == "not run"
+
+
+def test_the_authors_lists_come_before_our_own_draw(patchcore: MakeRecord) -> None:
+    own = patchcore("mvtec_k4_noisy10_seed1", 0.80)
+    table = table_of(_filled("tailedcore-1", [own]), name="t")
+    cell = dict(table.rows)["PatchCore"][5]
+    assert cell.mean == pytest.approx(80)
+    assert dict(table.notes)[cell.mark] == OWN_DRAW
+    both = [own, *(patchcore(f"mvtec_k4_noisy10_official{seed}", 0.9) for seed in (1, 2))]
+    cell = dict(table_of(_filled("tailedcore-1", both), name="t").rows)["PatchCore"][5]
+    assert cell.mean == pytest.approx(90)
+    assert (cell.count, cell.mark) == (2, "")
+
+
+def test_other_datasets_take_the_layout_and_no_published_number(patchcore: MakeRecord) -> None:
+    records = [patchcore("my_parts_k4_noisy10_seed1", 0.8, preset="offline"), patchcore("mvtec_k4_noisy10_seed1", 0.5)]
+    table = table_of(_filled("tailedcore-1", records, dataset="my_parts"), name="t")
+    assert [title for title, _ in table.rows] == ["PaDiM", "PatchCore (offline)", "SoftPatch", "TailedCore"]
+    assert _row(table, "PatchCore (offline)")[5] == pytest.approx(80)
+    assert all(cell.published_text == "" for _, cells in table.rows for cell in cells)
+    assert "Runs in the layout of" in table.caption
+    chosen = table_of(_filled("tailedcore-1", records, splits=["my_parts_k4_noisy10_seed1"]), name="t")
+    assert [column.split for column in chosen.columns] == ["my_parts_k4_noisy10"] * 3
+
+
+def test_empty_cells_say_why() -> None:
+    wanted = wanted_cells(layout_named("tailedcore-1"))
+    assert ("patchcore", "mvtec_k1_noisy10") in wanted and ("patchcore", "mvtec_k1_noisy10_official") in wanted
+    reasons = {("patchcore", "mvtec_k1_noisy10"): "failed: out of memory"}
+    table = table_of(_filled("tailedcore-1", [], reasons=reasons), name="t")
+    assert {cell.reason for cell in dict(table.rows)["PatchCore"]} == {"not run", "failed: out of memory"}
+
+
+def test_column_parameters_choose_the_column(make_record: MakeRecord) -> None:
+    layout = Layout.model_validate(
+        {
+            "caption": "C.", "paper": "ltad", "table": "9", "protocol": "common",
+            "columns": [
+                {"title": word, "split": "mvtec_step100", "suffix": f" | {word}", "parameters": {"abnormal": word}}
+                for word in ("a broken", "a damaged")
+            ],
+            "metrics": {"image_auroc": ""}, "groups": {"avg": ""},
+            "rows": [{"published": "a", "method": "m", "parameters": {"normal": "a"}}],
+        }
+    )  # fmt: skip
+    records = [
+        make_record(values={"image_auroc": 0.8}, parameters={"normal": "a", "abnormal": "a broken"}),
+        make_record(values={"image_auroc": 0.7}, parameters={"normal": "a", "abnormal": "a damaged"}),
+        make_record(values={"image_auroc": 0.6}, parameters={"normal": "b", "abnormal": "a damaged"}),
+    ]
+    filled = fill(layout, measure(records, ["image_auroc"]), NUMBERS)
+    rows = table_of(filled, name="t").rows
+    assert [title for title, _ in rows] == ["a", "a (defaults)"], "the method is not installed, so no setting is sure"
+    assert [cell.mean for cell in rows[1][1]] == [pytest.approx(80), pytest.approx(70)]
+    assert [cell.published for cell in rows[0][1]] == [84.12, 82.95]
+
+
+def test_overrides_are_what_a_preset_does_not_say() -> None:
+    cls = method_class("patchcore")
+    values = plain(resolve(cls, presets(cls)["offline"].parameters))
+    assert overrides("patchcore", "offline", values) == {}
+    assert overrides("patchcore", "offline", values | {"coreset_ratio": 0.3}) == {"coreset_ratio": 0.3}
+    assert overrides("patchcore", "gone", values) is None
+    assert overrides("not_installed", "defaults", {}) is None
+
+
+def test_agreement_has_a_tolerance_and_forgives_doubtful_numbers(patchcore: MakeRecord) -> None:
+    filled = _filled("tailedcore-1", [patchcore("mvtec_k1_noisy10_seed1", 0.8101)])  # printed: 80.01
+    (found,) = [own for own in agreements("tailedcore-1", filled, 1.0) if own.group == "avg"]
+    assert (found.status, found.published) == ("agrees", 80.01)
+    assert found.difference == pytest.approx(1.0)
+    assert not all_agree(agreements("tailedcore-1", filled, 0.9))
+    far = _filled("tailedcore-1", [patchcore("mvtec_k4_noisy10_seed1", 0.1)])
+    (doubtful,) = [own for own in agreements("tailedcore-1", far, 1.0) if own.group == "avg"]
+    assert doubtful.status == "doubtful" and "its parts give" in doubtful.note
+
+
+def test_unknown_layouts_and_broken_files_are_told(tmp_path: Path) -> None:
+    with pytest.raises(UnknownNameError, match="Did you mean 'ltad-3'"):
+        layout_named("ltad3")
+    with pytest.raises(DataError, match="Run ltbench from a clone"):
+        layouts(tmp_path / "none.yaml")
+    (tmp_path / "bad.yaml").write_text("ltad-3: {caption: x}\n")
+    with pytest.raises(DataError, match="paper"):
+        layouts(tmp_path / "bad.yaml")
