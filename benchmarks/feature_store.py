@@ -15,7 +15,7 @@ import argparse
 import statistics
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -27,19 +27,15 @@ from ltbench.core import Dataset
 from ltbench.datasets import folder as folder_dataset
 from ltbench.datasets.images import DiskImages
 from ltbench.datasets.index import load_dataset
-from ltbench.method import FeatureStore, Runtime, T
+from ltbench.method import FeatureStore, NoProgress, Runtime
 from ltbench.protocols import protocol_named
 
 
-class Stopwatch:
+class Stopwatch(NoProgress):
     """A `Progress` that adds up the seconds of each phase, as the runner's does."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
-
-    def track(self, items: Iterable[T], phase: str, total: int | None = None) -> Iterator[T]:
-        """Yield the items."""
-        yield from items
 
     @contextmanager
     def timed(self, phase: str) -> Iterator[None]:

@@ -6,7 +6,7 @@ A method is a dataclass with these members; there is nothing to inherit. `method
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -93,8 +93,12 @@ class FeatureStore(Protocol):
 class Progress(Protocol):
     """Where a method tells how far it is."""
 
-    def track(self, items: Iterable[T], phase: str, total: int | None = None) -> Iterator[T]:
-        """Yield the items, showing how many of `total` are done and the time left."""
+    def track(self, items: Iterable[T], phase: str, total: int | None = None, done: int = 0) -> Iterator[T]:
+        """Yield the items, showing how many of `total` are done, `done` of them before, and the time left."""
+        ...
+
+    def tell(self, text: str) -> None:
+        """Show a short text (the loss, say) beside the loop that is going on."""
         ...
 
     def timed(self, phase: str) -> AbstractContextManager[None]:
@@ -105,9 +109,12 @@ class Progress(Protocol):
 class NoProgress:
     """A `Progress` that shows and measures nothing."""
 
-    def track(self, items: Iterable[T], phase: str, total: int | None = None) -> Iterator[T]:
+    def track(self, items: Iterable[T], phase: str, total: int | None = None, done: int = 0) -> Iterator[T]:
         """Yield the items."""
         yield from items
+
+    def tell(self, text: str) -> None:
+        """Show nothing."""
 
     def timed(self, phase: str) -> AbstractContextManager[None]:
         """Return a context that does nothing."""
@@ -123,6 +130,8 @@ class Runtime:
         device: "cpu", "cuda" or "cuda:N", as torch names them.
         feature_store: backbone features on disk, or None to compute them anew.
         checkpoints: folder for a trained method's checkpoints, or None to write none.
+        checkpoint_minutes: minutes between two checkpoints inside an epoch; there is one at its end in any case.
+        after_epoch: called with the number of epochs done, from 1, and the method, which can predict; or None.
         progress: where to tell how far it is.
         notes: facts that go into the run's record as plain JSON values (weights' hash, diagnostics), by key.
     """
@@ -131,6 +140,8 @@ class Runtime:
     device: str = "cpu"
     feature_store: FeatureStore | None = None
     checkpoints: Path | None = None
+    checkpoint_minutes: float = 10.0
+    after_epoch: Callable[[int, Method], None] | None = None
     progress: Progress = field(default_factory=NoProgress)
     notes: dict[str, Any] = field(default_factory=dict)
 

@@ -43,6 +43,7 @@ class ConsoleProgress:
         self.position = Position()
         self._stage = ""
         self._nested = False
+        self._told = ""
 
     def say(self, text: str) -> None:
         """Print one line."""
@@ -68,33 +69,40 @@ class ConsoleProgress:
         finally:
             self.seconds[phase] = self.seconds.get(phase, 0.0) + time.perf_counter() - start
 
-    def track(self, items: Iterable[T], phase: str, total: int | None = None) -> Iterator[T]:
-        """Yield the items, showing the stage, the phase, how many of `total` are done and the time left."""
+    def tell(self, text: str) -> None:
+        """Show a short text beside the loop that is going on."""
+        self._told = text
+
+    def track(self, items: Iterable[T], phase: str, total: int | None = None, done: int = 0) -> Iterator[T]:
+        """Yield the items, showing the stage, the phase, how many of `total` are done and the time left.
+
+        Args:
+            items: those that are left to do.
+            phase: what is done.
+            total: how many there are in all; by default as many as `items`.
+            done: how many of them were done before.
+        """
         if total is None and isinstance(items, Sized):
             total = len(items)
         if self._nested:
             yield from items
             return
-        self._nested = True
+        self._nested, self._told = True, ""
         title = f"{self._stage}: {phase}" if self._stage else phase
-        items = self._counted(items, title, total)
+        items = self._counted(items, title, total, done)
+        show = self._bar if self.console.is_terminal else self._lines
         try:
-            if self.quiet:
-                yield from items
-            else:
-                yield from (
-                    self._bar(items, title, total) if self.console.is_terminal else self._lines(items, title, total)
-                )
+            yield from items if self.quiet else show(items, title, total, done)
         finally:
             self._nested = False
 
-    def _counted(self, items: Iterable[T], title: str, total: int | None) -> Iterator[T]:
+    def _counted(self, items: Iterable[T], title: str, total: int | None, done: int) -> Iterator[T]:
         since = time.time()
-        for done, item in enumerate(items):
-            self.position = Position(title, done, total, since)
+        for number, item in enumerate(items, start=done):
+            self.position = Position(title, number, total, since)
             yield item
 
-    def _bar(self, items: Iterable[T], title: str, total: int | None) -> Iterator[T]:
+    def _bar(self, items: Iterable[T], title: str, total: int | None, done: int) -> Iterator[T]:
         columns = (
             TextColumn("{task.description}"),
             BarColumn(),
@@ -102,25 +110,28 @@ class ConsoleProgress:
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
+            TextColumn("{task.fields[told]}"),
         )
         with Progress(*columns, console=self.console, transient=True) as bar:
-            task = bar.add_task(title, total=total)
+            task = bar.add_task(title, total=total, completed=done, told="")
             for item in items:
                 yield item
-                bar.advance(task)
+                bar.update(task, advance=1, told=self._told)
 
-    def _lines(self, items: Iterable[T], title: str, total: int | None) -> Iterator[T]:
+    def _lines(self, items: Iterable[T], title: str, total: int | None, done: int) -> Iterator[T]:
         start = last = time.monotonic()
-        for done, item in enumerate(items):
+        for number, item in enumerate(items):
             now = time.monotonic()
             if now - last >= PLAIN_SECONDS:
                 last = now
-                self.console.print(_line(title, done, total, now - start), highlight=False, markup=False)
+                line = _line(title, number, total, now - start, done)
+                told = f"; {self._told}" if self._told else ""
+                self.console.print(line + told, highlight=False, markup=False)
             yield item
 
 
-def _line(title: str, done: int, total: int | None, seconds: float) -> str:
+def _line(title: str, number: int, total: int | None, seconds: float, before: int) -> str:
     if not total:
-        return f"{title}: {done} done, {seconds:.0f} s"
-    left = seconds / done * (total - done) if done else float("nan")
-    return f"{title}: {done}/{total}, {seconds:.0f} s, {left:.0f} s left"
+        return f"{title}: {before + number} done, {seconds:.0f} s"
+    left = seconds / number * (total - before - number) if number else float("nan")
+    return f"{title}: {before + number}/{total}, {seconds:.0f} s, {left:.0f} s left"

@@ -288,7 +288,7 @@ def _run(planned: Plan, split: Split, dataset: Dataset, harness: Harness, maps: 
     spec, progress = planned.spec, harness.progress
     progress.seconds.clear()
     memory: dict[str, float] = {}
-    runtime = Runtime(spec.seed, harness.device, harness.feature_store, None, progress)
+    runtime = Runtime(spec.seed, harness.device, harness.feature_store, progress=progress)
     named = planned.method.info.uses_categories
 
     def measured(phase: str) -> AbstractContextManager[Any]:

@@ -73,19 +73,27 @@ class FeatureExtractor:
 
     def _tasks(self, images: ImageSet) -> Iterator[Callable[[], Maps]]:
         """Yield what is to be done for each image; it returns the image's maps."""
+        keys = None if self._runtime.feature_store is None else images.fingerprints
+        for index in range(len(images)):
+            yield self._task(images, index, None if keys is None else keys[index])
+
+    def _task(self, images: ImageSet, index: int, key: str | None) -> Callable[[], Maps]:
+        """Return what is to be done for one image.
+
+        Args:
+            images: where it comes from.
+            index: its place there.
+            key: its fingerprint, or None without a feature store.
+        """
         store, backbone = self._runtime.feature_store, self.backbone
-        if store is None:
-            for image in images:
-                yield partial(backbone, image)
-            return
-        for index, key in enumerate(images.fingerprints):
-            stored = [store.get(space, key) for space in backbone.spaces]
-            maps = tuple(arrays[_ARRAY] for arrays in stored if arrays is not None)
-            if len(maps) == len(stored):
-                yield partial(tuple, maps)
-            else:
-                spaces = [space for space, arrays in zip(backbone.spaces, stored, strict=True) if arrays is None]
-                yield partial(self._compute, images[index], store, spaces, key)
+        if store is None or key is None:
+            return partial(backbone, images[index])
+        stored = [store.get(space, key) for space in backbone.spaces]
+        maps = tuple(arrays[_ARRAY] for arrays in stored if arrays is not None)
+        if len(maps) == len(stored):
+            return partial(tuple, maps)
+        spaces = [space for space, arrays in zip(backbone.spaces, stored, strict=True) if arrays is None]
+        return partial(self._compute, images[index], store, spaces, key)
 
     def _compute(self, image: NDArray[np.uint8], store: FeatureStore, spaces: Sequence[str], key: str) -> Maps:
         """Return the maps of an image, and store those of `spaces`."""

@@ -16,7 +16,7 @@ from ltbench.blocks.backbones import load_backbone
 from ltbench.blocks.feature_store import DiskFeatureStore
 from ltbench.blocks.features import FeatureExtractor, Maps
 from ltbench.datasets.arrays import ArrayImages
-from ltbench.method import Runtime, T
+from ltbench.method import NoProgress, Runtime, T
 
 TINY = "test_resnet"
 
@@ -33,13 +33,13 @@ class CountingImages(ArrayImages):
         return super().__getitem__(index)
 
 
-class Clock:
+class Clock(NoProgress):
     """A `Progress` that notes what it is told."""
 
     def __init__(self) -> None:
         self.events: list[str] = []
 
-    def track(self, items: Iterable[T], phase: str, total: int | None = None) -> Iterator[T]:
+    def track(self, items: Iterable[T], phase: str, total: int | None = None, done: int = 0) -> Iterator[T]:
         self.events.append(f"track {phase} {total}")
         yield from items
 

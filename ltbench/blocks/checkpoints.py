@@ -1,0 +1,54 @@
+"""Checkpoints of a training: one safetensors file a phase, whose header holds the rest as JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from ltbench.errors import DataError
+
+_FACTS = "facts"
+
+
+def write_checkpoint(file: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+    """Write a checkpoint whole or not at all; it takes the place of the one before.
+
+    Args:
+        file: where to; its folder is made.
+        tensors: by name.
+        facts: plain JSON values.
+    """
+    file.parent.mkdir(parents=True, exist_ok=True)
+    for stale in file.parent.glob(f".{file.name}.*"):  # what a killed process left; the run's lock is ours
+        stale.unlink()
+    temporary = file.parent / f".{file.name}.{uuid4().hex}"
+    contiguous = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
+    save_file(contiguous, temporary, metadata={_FACTS: json.dumps(facts, allow_nan=False)})
+    with temporary.open("rb+") as written:
+        os.fsync(written.fileno())  # after a power cut, too, a checkpoint is the old one or the new one
+    temporary.replace(file)
+
+
+def read_checkpoint(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+    """Return the tensors and facts that `write_checkpoint` wrote, or None if there is no such file.
+
+    Raises:
+        DataError: a file that is no checkpoint.
+    """
+    if not file.exists():
+        return None
+    try:
+        with safe_open(file, framework="pt") as stored:
+            facts: dict[str, Any] = json.loads((stored.metadata() or {})[_FACTS])
+            names = stored.keys()
+            return {name: stored.get_tensor(name) for name in names}, facts
+    except (SafetensorError, ValueError, KeyError, OSError) as error:
+        raise DataError(f"Expected a checkpoint in {file}, got {error}. Remove the file to train anew.") from error
