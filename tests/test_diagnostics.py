@@ -13,7 +13,9 @@ from PIL import Image
 from ltbench.core import Split, TrainImages
 from ltbench.diagnostics import diagnose
 from ltbench.errors import DataError, SpecError
-from ltbench.inspection import diagnostics_of, draw, find_run
+from ltbench.figures.diagnostics import draw_diagnostics
+from ltbench.figures.style import save
+from ltbench.inspection import diagnostics_of, find_run
 from ltbench.records import RunRecord, new_folder, run_folder, write_record
 
 SPLIT = Split(
@@ -58,7 +60,7 @@ def test_a_picture_and_the_way_to_it(tmp_path: Path, make_record: Callable[..., 
         write_record(folder, record)
     assert find_run(record.spec.hash[:4], tmp_path) == record
     assert find_run(str(run_folder(tmp_path, record.spec)), Path("nowhere")) == record
-    draw(record, tmp_path / "x.png")
+    save(draw_diagnostics(record), tmp_path / "x.png")
     with Image.open(tmp_path / "x.png") as picture:
         assert picture.size[0] > 1000
     with pytest.raises(DataError, match="none"):

@@ -54,9 +54,12 @@ def inspect(
       ltbench inspect --run results/runs/0123456789abcdef --out sizes.png
     """
     from ltbench.console.runs import print_diagnostics
-    from ltbench.inspection import diagnostics_of, draw, find_run
+    from ltbench.inspection import diagnostics_of, find_run
 
     record = find_run(run, results)
     print_diagnostics(diagnostics_of(record), as_json)
     if out is not None:
-        draw(record, out)
+        from ltbench.figures.diagnostics import draw_diagnostics
+        from ltbench.figures.style import save
+
+        save(draw_diagnostics(record), out)

@@ -10,6 +10,7 @@ from ltbench.errors import SpecError, UnknownNameError
 from ltbench.tables.cells import GROUP_MEANINGS, GROUP_TITLES, METRIC_TITLES, Cell, Column, Marks, Table
 from ltbench.tables.measurements import NOT_RUN, Line, Measurement, Reasons, base_name, cell_of
 from ltbench.tables.ranking import TEST, pairs_of, ranked, ranked_by_test
+from ltbench.tables.variants import assigned, overrides
 
 Group = Literal["avg", "high", "low", "all"]
 
@@ -61,11 +62,14 @@ def make_table(
     columns = tuple(
         _column(base, metric, own, metrics, groups) for base in bases for metric in metrics for own in groups
     )
-    lines, notes = _lines([found for found in measurements if found.base in bases])
+    lines = lines_of([found for found in measurements if found.base in bases])
+    usual, marks = usual_protocol(lines), Marks()
     cells = _cells(lines, columns, significance, reasons or {})
-    caption = _caption(lines[0].first.protocol_name, metrics, group, cells, significance)
-    titled = tuple((line.title, tuple(row)) for line, row in zip(lines, cells, strict=True))
-    return Table(columns, titled, tuple(notes), caption)
+    caption = _caption(usual, metrics, group, cells, significance)
+    titled = tuple(
+        (line.title + _marked(line, usual, marks), tuple(row)) for line, row in zip(lines, cells, strict=True)
+    )
+    return Table(columns, titled, tuple(marks.notes), caption)
 
 
 def _column(base: str, metric: str, group: str, metrics: Sequence[str], groups: Sequence[str]) -> Column:
@@ -101,20 +105,28 @@ def _natural(text: str) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", text)]
 
 
-def _lines(measurements: Sequence[Measurement]) -> tuple[list[Line], list[tuple[str, str]]]:
+def lines_of(measurements: Sequence[Measurement]) -> list[Line]:
+    """Return the runs by method, hyper-parameters and protocol, titled so that each line has another title.
+
+    Lines of the commonest protocol come first, then by title.
+    """
     lines: dict[tuple[str, str, str], Line] = {}
     for found in measurements:
         line = lines.setdefault(found.variant, Line(found.method.title, found))
         line.by_base[found.base].append(found)
     ordered = [lines[key] for key in sorted(lines, key=lambda key: (lines[key].title, key))]
-    protocols = [line.first.protocol_name for line in ordered]
-    usual = max(sorted(set(protocols)), key=protocols.count)
-    ordered.sort(key=lambda line: line.first.protocol_name != usual)  # rows of the caption's protocol first
-    marks = Marks()
-    titles = [_variant_title(line, ordered) + _marked(line, usual, marks) for line in ordered]
+    usual = usual_protocol(ordered)
+    ordered.sort(key=lambda line: line.first.protocol_name != usual)
+    titles = [_variant_title(line, ordered) for line in ordered]
     for line, title in zip(ordered, titles, strict=True):
         line.title = title
-    return ordered, marks.notes
+    return ordered
+
+
+def usual_protocol(lines: Sequence[Line]) -> str:
+    """Return the name of the protocol that most lines have."""
+    protocols = [line.first.protocol_name for line in lines]
+    return max(sorted(set(protocols)), key=protocols.count)
 
 
 def _marked(line: Line, usual: str, marks: Marks) -> str:
@@ -123,14 +135,19 @@ def _marked(line: Line, usual: str, marks: Marks) -> str:
 
 
 def _variant_title(line: Line, lines: Sequence[Line]) -> str:
-    siblings = [
-        other.first for other in lines if other.first.method.title == line.first.method.title and other is not line
-    ]
-    own = line.first.parameters
-    differing = sorted({name for other in siblings for name in own if other.parameters.get(name) != own[name]})
-    if not differing:
+    """Return a method's title with what tells it from its other lines: the preset if that does, else parameters."""
+    family = [other.first for other in lines if other.first.method.title == line.first.method.title]
+    own = line.first
+    if len(family) == 1 or len({found.parameters_text for found in family}) == 1:
         return line.title
-    return f"{line.title} ({', '.join(f'{name}={own[name]}' for name in differing)})"
+    if len({found.preset for found in family}) == len(family):
+        changed = overrides(own.method.name, own.preset, own.parameters)
+        if changed is not None:
+            return f"{line.title} ({', '.join([own.preset, *assigned(changed)])})"
+    differing = {
+        name for other in family for name in own.parameters if other.parameters.get(name) != own.parameters[name]
+    }
+    return f"{line.title} ({', '.join(assigned({name: own.parameters[name] for name in differing}))})"
 
 
 def _cells(lines: Sequence[Line], columns: Sequence[Column], significance: bool, reasons: Reasons) -> list[list[Cell]]:

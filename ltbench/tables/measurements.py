@@ -63,7 +63,12 @@ class Measurement:
     @property
     def variant(self) -> tuple[str, str, str]:
         """What the runs of one row share: method, hyper-parameters and protocol."""
-        return (self.method.name, repr(sorted(self.parameters.items())), self.protocol)
+        return (self.method.name, self.parameters_text, self.protocol)
+
+    @property
+    def parameters_text(self) -> str:
+        """The hyper-parameters as text that equal ones share."""
+        return repr(sorted(self.parameters.items()))
 
     @property
     def privileges(self) -> tuple[str, ...]:

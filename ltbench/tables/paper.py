@@ -13,7 +13,7 @@ from ltbench.tables.comparison import ranking_caption
 from ltbench.tables.layouts import Layout, LayoutColumn, LayoutRow
 from ltbench.tables.measurements import NOT_RUN, Measurement, Reasons, base_name, cell_of
 from ltbench.tables.ranking import pairs_of, ranked, ranked_by_test
-from ltbench.tables.variants import overrides
+from ltbench.tables.variants import assigned, overrides
 
 NOT_HERE = "not in ltbench"
 OWN_DRAW = "images drawn by ltbench, not the authors' lists"
@@ -182,14 +182,10 @@ def _lines(
         kept = {name: value for name, value in found.parameters.items() if name not in across}
         key = (found.preset, repr(sorted(kept.items())), found.protocol)
         shown = {name: value for name, value in kept.items() if name not in row.parameters}
-        title = f"{row.published} ({', '.join([found.preset, *_assigned(shown if free is None else free)])})"
+        title = f"{row.published} ({', '.join([found.preset, *assigned(shown if free is None else free)])})"
         others.setdefault(key, PaperLine(row, title, is_faithful=False)).runs.append(found)
     is_shown = is_printed or faithful.runs or (row.method and not others)
     return [faithful] * bool(is_shown) + [others[key] for key in sorted(others, key=str)]
-
-
-def _assigned(values: Mapping[str, Any]) -> list[str]:
-    return [f"{name}={value}" for name, value in sorted(values.items())]
 
 
 def _has(found: Measurement, parameters: Mapping[str, Any]) -> bool:

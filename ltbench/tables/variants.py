@@ -27,6 +27,11 @@ def overrides(method: str, preset: str, parameters: Mapping[str, Any]) -> dict[s
     return {name: value for name, value in parameters.items() if name not in known or known[name] != value}
 
 
+def assigned(values: Mapping[str, Any]) -> list[str]:
+    """Return hyper-parameters as `name=value`, by name."""
+    return [f"{name}={value}" for name, value in sorted(values.items())]
+
+
 @cache
 def _values(method: str, preset: str) -> dict[str, Any] | None:
     try:

@@ -1,0 +1,135 @@
+"""How every figure looks, and how it is written: the same figure is the same bytes."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullFormatter
+
+from ltbench.errors import DataError, SpecError
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#8C6D1F")
+"""Distinguishable with every kind of colour blindness; source: Okabe and Ito, Color Universal Design (2008). The last
+is ours, in place of their yellow, which is too light for lines on white."""
+
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<")
+DASHES: tuple[Any, ...] = ("-", (0, (4, 1.5)), (0, (1, 1)), (0, (4, 1, 1, 1)))
+
+_STYLE: Mapping[Any, Any] = {
+    "font.size": 9.0,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#dddddd",
+    "grid.linewidth": 0.6,
+    "lines.linewidth": 1.4,
+    "lines.markersize": 4.5,
+    "legend.frameon": False,
+    "svg.hashsalt": "ltbench",
+    "svg.fonttype": "path",
+    "pdf.fonttype": 42,  # TrueType, which publishers accept
+    "text.parse_math": False,  # a title with a dollar sign is text
+    "axes.formatter.use_mathtext": False,
+}
+_FORMATS = {
+    ".pdf": {"CreationDate": None, "ModDate": None, "Producer": None, "Creator": "ltbench"},
+    ".png": {"Software": None},
+    ".svg": {"Date": None, "Creator": "ltbench"},
+}
+"""Suffix -> what the file says of itself; no dates, so that the same figure is the same bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """Colour, marker and dashes of one line."""
+
+    color: str
+    marker: str
+    linestyle: Any = "-"
+
+    def options(self) -> dict[str, Any]:
+        """Return matplotlib's keyword arguments."""
+        return {"color": self.color, "marker": self.marker, "linestyle": self.linestyle}
+
+
+def looks(names: Sequence[str]) -> dict[str, Look]:
+    """Return a look for each name: colours first, then the same colours dashed."""
+    return {
+        name: Look(
+            COLOURS[place % len(COLOURS)],
+            MARKERS[place % len(MARKERS)],
+            DASHES[place // len(COLOURS) % len(DASHES)],
+        )
+        for place, name in enumerate(dict.fromkeys(names))
+    }
+
+
+@contextmanager
+def drawing() -> Iterator[None]:
+    """Draw in ltbench's style, whatever the user's matplotlib settings are."""
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(_STYLE)
+        yield
+
+
+def panels(count: int, width: float = 3.2, height: float = 3.0, **options: Any) -> tuple[Figure, list[Axes]]:
+    """Return a figure with panels side by side; call it inside `drawing`."""
+    figure = Figure(figsize=(width * count + 0.6, height), layout="constrained")
+    axes = figure.subplots(1, count, squeeze=False, **options)[0]
+    return figure, list(axes)
+
+
+def plain_log(axis: Axis) -> None:
+    """Label a logarithmic axis with plain numbers."""
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def legend_below(figure: Figure, axes: Axes, columns: int = 4) -> None:
+    """Put one legend below all panels, where it covers no data."""
+    handles, labels = axes.get_legend_handles_labels()
+    if labels:
+        longest = max(map(len, labels))
+        fitting = max(1, int(figure.get_figwidth() * 13 / (longest + 6)))  # about 13 letters an inch
+        figure.legend(handles, labels, loc="outside lower center", ncols=min(columns, fitting, len(labels)))
+
+
+def save(figure: Figure, file: Path) -> None:
+    """Write a figure as PDF, PNG or SVG, whole or not at all.
+
+    Raises:
+        SpecError: another suffix.
+        DataError: the file cannot be written.
+    """
+    if file.suffix not in _FORMATS:
+        raise SpecError(f"Expected a .pdf, .png or .svg file, got {file.name!r}. Change --out.")
+    temporary = file.with_name(f".{file.name}.{os.getpid()}.{uuid4().hex}{file.suffix}")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(as_bytes(figure, file.suffix))
+        temporary.replace(file)
+    except OSError as error:
+        raise DataError(f"Expected to write {file}, got {error.strerror}. Choose another --out.") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def as_bytes(figure: Figure, suffix: str) -> bytes:
+    """Return a figure in the format of a suffix."""
+    buffer = io.BytesIO()
+    with drawing():
+        figure.savefig(buffer, format=suffix[1:], dpi=200, metadata=_FORMATS[suffix])
+    return buffer.getvalue()

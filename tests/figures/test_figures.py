@@ -1,0 +1,229 @@
+"""Figures: they show the records' numbers, cover nothing, look the same twice, and refuse what cannot be drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from ltbench.core import Split, TrainImages
+from ltbench.errors import SpecError, UnknownNameError
+from ltbench.figures.categories import draw_categories
+from ltbench.figures.curves import draw_curves, mean_precision_recall, mean_roc
+from ltbench.figures.profiles import draw_profiles
+from ltbench.figures.series import names_of, series_of
+from ltbench.figures.style import COLOURS, as_bytes, looks, save
+from ltbench.figures.trends import draw_imbalance, draw_noise
+from ltbench.method import MethodInfo
+from ltbench.published import published_numbers
+from ltbench.records import RunRecord
+
+MakeRecord = Callable[..., RunRecord]
+HOSTILE = MethodInfo("evil", r"A_b & <script>$\alpha$ {x}^2")
+
+
+def _record(make: MakeRecord, split: str = "parts_step4", sizes: Sequence[int] = (40, 10, 2), **more: Any) -> RunRecord:
+    names = ("bolt", "gear", "nut")
+    profile, noise = [*split.split("_"), "noisy00"][1:3]
+    shift = more.pop("shift", 0.0)
+    record = make(more.pop("method", "m"), split, **more)
+    values = {name: 0.9 - 0.1 * place - shift for place, name in enumerate(names)}
+    groups = {"high": values["bolt"], "low": (values["gear"] + values["nut"]) / 2, "avg": sum(values.values()) / 3}
+    rng = np.random.RandomState(record.spec.seed)
+    scores = {
+        name: [
+            {
+                "path": f"{name}/{kind}{k}.png",
+                "defect_type": kind,
+                "score": float(rng.randint(6) + 2 * (kind != "good")),
+            }
+            for kind in ("good", "cut")
+            for k in range(7)
+        ]
+        for name in names
+    }
+    return replace(
+        record,
+        recipe={"profile": profile, "noise_percent": int(noise.removeprefix("noisy")) if "noisy" in noise else 0},
+        high=("bolt",),
+        low=("gear", "nut"),
+        counts={name: {"normal": size, "contaminant": 0} for name, size in zip(names, sizes, strict=True)},
+        metrics={"image_auroc": values | groups},
+        scores=scores,
+    )
+
+
+def _lines(axes: Axes) -> dict[str, tuple[list[float], list[float]]]:
+    """Return label -> x and y of each line, rounded to what is drawn."""
+    return {
+        str(line.get_label()): (
+            np.asarray(line.get_xdata()).tolist(),
+            np.round(np.asarray(line.get_ydata(), float), 6).tolist(),
+        )
+        for line in axes.get_lines()
+    }
+
+
+def _covers_no_data(figure: Figure) -> bool:
+    figure.canvas.draw()
+    legends = [own.get_window_extent() for own in figure.legends]
+    return not any(legend.overlaps(axes.get_window_extent()) for legend in legends for axes in figure.axes)
+
+
+def test_categories_are_sorted_by_size(make_record: MakeRecord) -> None:
+    figure = draw_categories(
+        [_record(make_record, sizes=(2, 40, 10)), _record(make_record, method="b", sizes=(2, 40, 10))]
+    )
+    (axes,) = figure.axes
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["gear (40)", "nut (10)", "bolt (2)"]
+    assert _lines(axes)["M"][1] == pytest.approx([80, 70, 90])
+    assert axes.get_ylabel() == "Image AUROC (%)"
+    assert _covers_no_data(figure)
+
+
+def test_another_tail_in_each_seed_is_drawn_by_rank(make_record: MakeRecord) -> None:
+    records = [_record(make_record), _record(make_record, split="parts_step4_seed1", sizes=(2, 10, 40))]
+    (axes,) = draw_categories(records).axes
+    assert _lines(axes)["M"][1] == pytest.approx([(90 + 70) / 2, 80, (70 + 90) / 2])
+    assert axes.get_xlabel().startswith("rank")
+
+
+def test_imbalance_is_counted_and_full_belongs_to_every_profile(make_record: MakeRecord) -> None:
+    records = [
+        _record(make_record, "parts_full", (40, 40, 20)),
+        _record(make_record, "parts_step4", (40, 10, 10), shift=0.1),
+        _record(make_record, "parts_exp20", (40, 9, 2), shift=0.2),
+    ]
+    figure = draw_imbalance(records)
+    high, low, _ = figure.axes
+    assert [axes.get_title() for axes in figure.axes] == ["High", "Low", "Avg"]
+    assert _lines(high) == {
+        "M, exp": ([2, 20], [90, 70]),
+        "M, step": ([2, 4], [90, 80]),
+    }
+    assert _lines(low)["M, step"][1] == pytest.approx([75, 65])
+    assert _covers_no_data(figure)
+
+
+def test_noise_compares_the_same_seeds(make_record: MakeRecord) -> None:
+    records = [
+        _record(make_record, "parts_k4_seed1"),
+        replace(_record(make_record, "parts_k4_noisy10_seed1", shift=0.1), split_seed=0),
+        replace(_record(make_record, "parts_k4_noisy10_seed2", shift=0.5), split_seed=2),
+    ]
+    high, _, _ = draw_noise(records).axes
+    assert _lines(high) == {"M, k4": ([0, 10], [90, 80])}
+
+
+def test_published_lines_are_hollow(make_record: MakeRecord) -> None:
+    printed = published_numbers().of("tailedcore", "logs")
+    figure = draw_noise([_record(make_record, "mvtec_k4"), _record(make_record, "mvtec_k4_noisy10")], published=printed)
+    lines = _lines(figure.axes[2])
+    assert lines["PatchCore, k4, published"][0] == [0, 5, 10, 40]
+    assert lines["PatchCore, k4, published"][1] == [94.91, 89.24, 83.67, 62.17]
+    table = published_numbers().of("ltad", "4")
+    assert _lines(draw_imbalance([_record(make_record)], published=table).axes[2])["LTAD, exp, published"] == (
+        [100, 200, 500],
+        [80.00, 80.21, 78.53],
+    )
+
+
+def test_profiles_show_every_image() -> None:
+    train = {"a": TrainImages(("a/1", "a/2", "a/3"), ("a/4",)), "b": TrainImages(("b/1",))}
+    split = Split("x_step3", "x", {}, 0, ("a",), ("b",), train, {"a": ("a/9",), "b": ("b/9",)})
+    figure = draw_profiles([split, split])
+    heights = [patch.get_height() for patch in figure.axes[0].patches[:4]]  # type: ignore[attr-defined]
+    assert heights == [3, 1, 1, 0]
+    assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == ["a", "b"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["majority", "minority", "contaminants"]
+    assert _covers_no_data(figure)
+
+
+scored = st.lists(
+    st.tuples(st.lists(st.integers(0, 8), min_size=1, max_size=8), st.lists(st.integers(0, 8), min_size=1, max_size=8)),
+    min_size=1,
+    max_size=4,
+)
+
+
+@settings(deadline=None)
+@given(scored)
+def test_areas_of_mean_curves_are_the_mean_metrics(pairs: list[tuple[list[int], list[int]]]) -> None:
+    arrays = [(np.array(good, float), np.array(bad, float)) for good, bad in pairs]
+    labels = [np.r_[np.zeros(len(good)), np.ones(len(bad))] for good, bad in arrays]
+    joined = [np.concatenate(pair) for pair in arrays]
+    x, y = mean_roc(arrays)
+    expected = np.mean([roc_auc_score(own, scores) for own, scores in zip(labels, joined, strict=True)])
+    assert np.trapezoid(y, x) == pytest.approx(expected)
+    assert np.all(np.diff(x) >= 0) and np.all(np.diff(y) >= -1e-12) and y[-1] == pytest.approx(1)
+    recall, precision = mean_precision_recall(arrays)
+    expected = np.mean([average_precision_score(own, scores) for own, scores in zip(labels, joined, strict=True)])
+    assert np.sum(np.diff(recall) * precision[1:]) == pytest.approx(expected)
+
+
+def test_curves_tell_their_areas(make_record: MakeRecord) -> None:
+    figure = draw_curves([_record(make_record), _record(make_record, method="b", seed=3)])
+    assert len(figure.legends[0].get_texts()) == 2
+    assert (
+        "AUROC" in figure.legends[0].get_texts()[0].get_text() and "AP" in figure.legends[0].get_texts()[0].get_text()
+    )
+    assert _covers_no_data(figure)
+    with pytest.raises(SpecError, match="good and anomalous"):
+        draw_curves([replace(_record(make_record), scores={})])
+
+
+@pytest.mark.parametrize("suffix", [".pdf", ".png", ".svg"])
+def test_the_same_figure_is_the_same_bytes(suffix: str, make_record: MakeRecord, tmp_path: Path) -> None:
+    records = [_record(make_record, method="evil", info=HOSTILE), _record(make_record)]
+    first, second = (as_bytes(draw_categories(records), suffix) for _ in range(2))
+    assert first == second
+    save(draw_categories(records), tmp_path / "new" / f"x{suffix}")
+    assert (tmp_path / "new" / f"x{suffix}").read_bytes() == first
+    assert [path.name for path in (tmp_path / "new").iterdir()] == [f"x{suffix}"]
+
+
+def test_user_settings_change_nothing(make_record: MakeRecord) -> None:
+    import matplotlib
+
+    plain = as_bytes(draw_categories([_record(make_record)]), ".png")
+    with matplotlib.rc_context({"font.size": 30, "axes.facecolor": "red", "text.usetex": False}):
+        assert as_bytes(draw_categories([_record(make_record)]), ".png") == plain
+
+
+def test_lines_stay_distinct() -> None:
+    look = looks([f"m{number}" for number in range(30)])
+    assert len({(own.color, str(own.linestyle)) for own in look.values()}) == 30
+    assert len(set(COLOURS)) == len(COLOURS)
+
+
+def test_series_are_named_by_what_differs(make_record: MakeRecord) -> None:
+    one = [_record(make_record), _record(make_record, method="b")]
+    assert names_of(series_of(one)) == ["B", "M"]
+    assert names_of(series_of([_record(make_record), _record(make_record, split="parts_full")])) == [
+        "parts_full",
+        "parts_step4",
+    ]
+
+
+def test_what_cannot_be_drawn_is_refused(make_record: MakeRecord, tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match="two or more points"):
+        draw_noise([_record(make_record)])
+    with pytest.raises(SpecError, match="ltbench run"):
+        draw_categories([])
+    with pytest.raises(UnknownNameError, match="image_auroc"):
+        draw_categories([_record(make_record)], "image_aurok")
+    with pytest.raises(SpecError, match="by category"):
+        draw_categories([_record(make_record)], "pixel_ap")
+    with pytest.raises(SpecError, match=r"\.pdf"):
+        save(draw_categories([_record(make_record)]), tmp_path / "x.bmp")
+    with pytest.raises(SpecError, match="--split"):
+        draw_profiles([])
