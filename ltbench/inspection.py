@@ -16,14 +16,24 @@ def find_run(run: str, results: Path) -> RunRecord:
         DataError: there is no such run, or its record cannot be read.
         SpecError: several runs begin with these digits.
     """
+    return read_record(find_folder(run, results))
+
+
+def find_folder(run: str, results: Path) -> Path:
+    """Return the folder of a run, given as it is or as the first digits of its hash.
+
+    Raises:
+        DataError: there is no such run.
+        SpecError: several runs begin with these digits.
+    """
     if (Path(run) / RECORD).is_file():
-        return read_record(Path(run))
+        return Path(run)
     folders = sorted(path.parent for path in (results / "runs").glob(f"*/{RECORD}") if path.parent.name.startswith(run))
     if len(folders) > 1:
         raise SpecError(f"Expected one run, got {len(folders)} that begin with {run!r}. Give more digits.")
     if not folders:
         raise DataError(f"Expected a run {run!r} in {results / 'runs'}, got none. Pass its folder, or --results.")
-    return read_record(folders[0])
+    return folders[0]
 
 
 def diagnostics_of(record: RunRecord) -> dict[str, Any]:

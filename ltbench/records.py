@@ -20,6 +20,8 @@ from ltbench.method import MethodInfo
 from ltbench.schema import SCHEMA_VERSION, upgraded
 
 RECORD = "record.json"
+MAPS = "maps"
+"""The folder of a run's anomaly maps, `<category>.safetensors`, beside its record."""
 CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 
 

@@ -28,13 +28,12 @@ from ltbench.metrics.groups import aggregate, evaluate_category, image_scores
 from ltbench.parameters import parse_assignments, plain, resolve
 from ltbench.progress import ConsoleProgress
 from ltbench.protocols import protocol_named
-from ltbench.records import RECORD, RunRecord, new_folder, read_record, run_folder, write_record
+from ltbench.records import MAPS, RECORD, RunRecord, new_folder, read_record, run_folder, write_record
 from ltbench.registry import choose_preset, method_class
 from ltbench.splits.files import find_split
 from ltbench.splits.noise import shortfalls
 
 DEFAULT_PROTOCOL = "common"
-MAPS = "maps"
 
 
 @dataclass(frozen=True)
