@@ -133,6 +133,8 @@ class Runtime:
         checkpoint_minutes: minutes between two checkpoints inside an epoch; there is one at its end in any case.
         after_epoch: called with the number of epochs done, from 1, and the method, which can predict; or None.
         progress: where to tell how far it is.
+        scratch: folder for temporary files that stand in for a method's large arrays, or None to keep these in memory.
+            Where they are kept does not change a result.
         notes: facts that go into the run's record as plain JSON values (weights' hash, diagnostics), by key.
     """
 
@@ -143,6 +145,7 @@ class Runtime:
     checkpoint_minutes: float = 10.0
     after_epoch: Callable[[int, Method], None] | None = None
     progress: Progress = field(default_factory=NoProgress)
+    scratch: Path | None = None
     notes: dict[str, Any] = field(default_factory=dict)
 
 

@@ -6,6 +6,7 @@ taken to be defects and do not enter the memory bank.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -13,8 +14,8 @@ from numpy.typing import NDArray
 
 from ltbench.blocks.coreset import coreset_size, draw_start, greedy_coreset
 from ltbench.blocks.lof import LOF_NEIGHBOURS, gaussian_weight, local_outlier_factor, nearest_weight
-from ltbench.blocks.memory_bank import project
-from ltbench.blocks.patches import Patches
+from ltbench.blocks.memory_bank import project, project_chosen
+from ltbench.blocks.rows import Rows, every
 from ltbench.errors import ContractError, SpecError
 
 WeightMethod = Literal["lof", "nearest", "gaussian"]
@@ -25,28 +26,33 @@ OUTLIER_SHARE = 0.15
 PROJECTION_DIM = 128
 """Dimensions in which patches are weighed (src/softpatch.py; the coreset has a projection of its own)."""
 
+POSITIONS = 32
+"""Positions that are weighed together: so much of the projected patches is held at once where they lie in a file."""
+
 Mask = NDArray[np.bool_]
 
 
 def patch_weights(
-    patches: Patches,
+    patches: Rows,
     positions: int,
     *,
     rng: np.random.RandomState,
     method: WeightMethod = "lof",
     lof_k: int = LOF_NEIGHBOURS,
     projection_dim: int = PROJECTION_DIM,
+    folder: Path | None = None,
 ) -> NDArray[np.float64]:
     """Return how outlying every patch is among the patches at its position in all images.
 
     Args:
-        patches: (N * positions, D) float32, image by image, as `PatchEmbedder.matrix` returns them.
+        patches: (N * positions, D), image by image, as `PatchEmbedder.matrix` returns them.
         positions: patches of one image.
         rng: draws the projection, unless D is `projection_dim` already.
         method: "lof" for local outlier factors, "nearest" and "gaussian" for 1 + the distance to the nearest patch and
             to the mean (`ltbench.blocks.lof`).
         lof_k: neighbours of the local outlier factor.
         projection_dim: dimensions of the random projection in which patches are compared.
+        folder: where the projected patches are kept in a temporary file, or None to have them in memory.
 
     Returns:
         (N * positions,) float64, in the order of the patches, higher = more outlying.
@@ -58,16 +64,20 @@ def patch_weights(
         raise ContractError(
             f"Expected {positions} patches of each image, got {len(patches)} in all. Give images of one size."
         )
-    projected = project(patches, projection_dim, rng)
-    points = projected.reshape(-1, positions, projected.shape[1]).transpose(1, 0, 2)
-    match method:
-        case "lof":
-            weights = local_outlier_factor(points, lof_k)
-        case "nearest":
-            weights = nearest_weight(points)
-        case "gaussian":
-            weights = gaussian_weight(points)
-    return weights.T.ravel()
+    projected = project(patches, projection_dim, rng, folder)
+    weights = np.empty((len(patches) // positions, positions))
+    for first in range(0, positions, POSITIONS):
+        last = min(first + POSITIONS, positions)
+        points = every(projected, positions, first, last)
+        match method:
+            case "lof":
+                found = local_outlier_factor(points, lof_k)
+            case "nearest":
+                found = nearest_weight(points)
+            case "gaussian":
+                found = gaussian_weight(points)
+        weights[:, first:last] = found.T
+    return weights.ravel()
 
 
 def inliers(weights: NDArray[np.floating], share: float = OUTLIER_SHARE, *, strict: bool = True) -> Mask:
@@ -96,15 +106,15 @@ def inliers(weights: NDArray[np.floating], share: float = OUTLIER_SHARE, *, stri
 
 
 def denoised_coreset(
-    patches: Patches, keep: Mask, ratio: float, *, projection_dim: int = PROJECTION_DIM, rng: np.random.RandomState
+    patches: Rows, keep: Mask, ratio: float, *, projection_dim: int = PROJECTION_DIM, rng: np.random.RandomState
 ) -> NDArray[np.int64]:
     """Return the rows of an exact greedy coreset of the patches to keep, in the order of picking.
 
-    What `choose_coreset(patches[keep], ratio, "exact")` is for, without a copy of the patches: of these only the
-    projections are selected.
+    What `choose_coreset(patches[keep], ratio, "exact")` is for, without a copy of the patches: of those to keep the
+    projections are made, of the others nothing.
 
     Args:
-        patches: (N, D) float32.
+        patches: (N, D).
         keep: (N,), True at the patches to choose from.
         ratio: share of the patches to choose from that is picked: floor(ratio * count), but at least one.
         projection_dim: dimensions that distances are measured in.
@@ -114,5 +124,5 @@ def denoised_coreset(
         Indices into `patches`.
     """
     rows = np.flatnonzero(keep)
-    projected = project(patches, projection_dim, rng)[rows]
+    projected = project_chosen(patches, rows, projection_dim, rng)
     return rows[greedy_coreset(projected, coreset_size(ratio, len(rows)), start=draw_start(len(rows), rng))]

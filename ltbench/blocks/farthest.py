@@ -191,7 +191,7 @@ class _Sketch(NamedTuple):
         rows = np.empty((n, _AXES), np.float32)
         for a in range(0, n, _CHUNK):
             rows[a : a + _CHUNK] = ((points[a : a + _CHUNK] - mean) @ axes) * scale
-        longest = math.sqrt(_AXES) * float(np.abs(rows).max())
+        longest = math.sqrt(_AXES) * max(abs(float(rows.min())), abs(float(rows.max())))
         # Each of two sketches rounded to float32, twice over; and float64's errors before, some columns * 2^-53 each.
         return cls(rows, scale, 4 * _UNIT * longest + columns * 2.0**-48)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from functools import partial
 from typing import Any, Self
@@ -12,6 +12,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
+from ltbench.blocks.rows import Rows, windows
 from ltbench.blocks.threads import in_order
 from ltbench.errors import SpecError
 
@@ -38,7 +39,7 @@ class NearestNeighbours:
     query does not depend on the other queries. (It can where two further rows are nearer to the k-th than rounding.)
 
     Args:
-        memory: (N, D) float32.
+        memory: (N, D), one matrix or several of D columns that follow one another; they are not needed afterwards.
         approximate: use IndexIVFPQ with 512 centroids, 64 sub-quantisers and 8 bits: less memory, distances rounded.
         device: "cpu", "cuda" or "cuda:N"; the latter two need faiss-gpu, else the CPU searches, with a warning.
 
@@ -46,12 +47,12 @@ class NearestNeighbours:
         SpecError: a memory bank that is empty, or that the approximate index cannot hold.
     """
 
-    def __init__(self, memory: NDArray[np.float32], *, approximate: bool = False, device: str = "cpu") -> None:
-        if memory.ndim != 2 or memory.dtype != np.float32 or not len(memory):
-            raise SpecError(f"Expected a float32 memory bank (N, D), got {memory.dtype} {memory.shape}. Fit anew.")
-        index = _approximate_index(memory) if approximate else faiss.IndexFlatL2(memory.shape[1])
-        index.add(np.ascontiguousarray(memory))
-        self._serve(index, device)
+    def __init__(self, *memory: Rows, approximate: bool = False, device: str = "cpu") -> None:
+        for part in memory:
+            if len(part.shape) != 2 or part.dtype != np.float32 or not len(part):
+                raise SpecError(f"Expected a float32 memory bank (N, D), got {part.dtype} {part.shape}. Fit anew.")
+        index = _exact_index(memory)
+        self._serve(_approximate_index(_held(index)) if approximate else index, device)
 
     def __len__(self) -> int:
         return int(self._index.ntotal)
@@ -111,8 +112,7 @@ class NearestNeighbours:
         self._workers = int(faiss.omp_get_max_threads())
         self._memory: NDArray[np.float32] | None = None
         if isinstance(index, faiss.IndexFlat):
-            # A view of FAISS's own copy: it lives as long as the index does.
-            self._memory = faiss.rev_swig_ptr(index.get_xb(), index.ntotal * index.d).reshape(index.ntotal, index.d)
+            self._memory = _held(index)
         if not device.startswith("cuda"):
             return
         if hasattr(faiss, "StandardGpuResources"):
@@ -138,6 +138,25 @@ class NearestNeighbours:
         return np.take_along_axis(distances, nearest, axis=1), np.take_along_axis(candidates, nearest, axis=1)
 
 
+def _exact_index(memory: Sequence[Rows]) -> Any:
+    """Return an index of all rows. They are written where FAISS keeps them, so that they are held once."""
+    index = faiss.IndexFlatL2(memory[0].shape[1])
+    index.codes.resize(sum(map(len, memory)) * index.code_size)
+    index.ntotal = sum(map(len, memory))
+    held, first = _held(index), 0
+    for part in memory:
+        for place, rows in windows(part):
+            held[first + place.start : first + place.stop] = rows
+        first += len(part)
+    return index
+
+
+def _held(index: Any) -> NDArray[np.float32]:
+    """Return a view of the rows that an exact index holds; it lives as long as the index does."""
+    view: NDArray[np.float32] = faiss.rev_swig_ptr(index.get_xb(), index.ntotal * index.d)
+    return view.reshape(index.ntotal, index.d)
+
+
 def _approximate_index(memory: NDArray[np.float32]) -> Any:
     rows, dimension = memory.shape
     if dimension % SUBQUANTISERS or rows < CENTROIDS:
@@ -148,7 +167,8 @@ def _approximate_index(memory: NDArray[np.float32]) -> Any:
     index = faiss.IndexIVFPQ(faiss.IndexFlatL2(dimension), dimension, CENTROIDS, SUBQUANTISERS, BITS)
     for clustering in (index.cp, index.pq.cp):
         clustering.min_points_per_centroid = 1  # below 39 FAISS warns on standard error, once a sub-quantiser
-    _on_one_thread(lambda: index.train(np.ascontiguousarray(memory)))
+    _on_one_thread(lambda: index.train(memory))
+    index.add(memory)
     return index
 
 

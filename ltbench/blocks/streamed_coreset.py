@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from ltbench.blocks.coreset import coreset_size, draw_start, greedy_coreset, random_projection
 from ltbench.blocks.memory_bank import PatchEmbedder
 from ltbench.blocks.patches import Patches
+from ltbench.blocks.rows import Rows
 from ltbench.blocks.threads import torch_on_one_thread
 from ltbench.errors import SpecError
 from ltbench.method import ImageSet
@@ -16,13 +17,13 @@ from ltbench.method import ImageSet
 
 def streamed_coreset(
     embedder: PatchEmbedder, images: ImageSet, ratio: float, *, projection_dim: int, rng: np.random.RandomState
-) -> tuple[NDArray[np.int64], Patches]:
+) -> tuple[NDArray[np.int64], Rows]:
     """Return an exact greedy coreset of the patches of all images: what it keeps, and from where.
 
     What `choose_coreset(matrix, ratio, "exact")` is for where the matrix is too large: the images are gone through
     twice, first for the projections of their patches, then for the patches that were picked. With a feature store the
-    network computes them once. At most the projections and the coreset are held: 4 N (projection_dim + ratio D) bytes
-    for N patches of D values, and what `greedy_coreset` needs.
+    network computes them once. At most the projections are held in memory, 4 N projection_dim bytes for N patches, and
+    what `greedy_coreset` needs; then the coreset, or a window of it where the runtime has a scratch folder.
 
     Args:
         embedder: makes the patches.
@@ -43,9 +44,9 @@ def streamed_coreset(
         rows = np.sort(greedy_coreset(projected, count, start=draw_start(len(projected), rng)))
     each = len(projected) // len(images)
     del projected
-    kept = np.empty((count, dimension), np.float32)
+    kept = embedder.new_rows(count, dimension)
     bounds = np.searchsorted(rows, np.arange(len(images) + 1) * each)
-    for index, (patches, _) in enumerate(embedder.embed(images)):
+    for index, patches in enumerate(embedder.embed_training(images)):
         own = slice(bounds[index], bounds[index + 1])
         kept[own] = patches[rows[own] - index * each]
     return rows, kept
@@ -58,7 +59,7 @@ def _projections(
     projected: Patches | None = None
     weight: NDArray[np.float32] | None = None
     dimension = 0
-    for index, (patches, _) in enumerate(embedder.embed(images)):
+    for index, patches in enumerate(embedder.embed_training(images)):
         if projected is None:
             dimension = patches.shape[1]
             weight = random_projection(dimension, projection_dim, rng)

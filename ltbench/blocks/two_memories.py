@@ -20,7 +20,7 @@ from ltbench.blocks.augmentation import Augmentation, AugmentedImages
 from ltbench.blocks.denoising import denoised_coreset, inliers, patch_weights
 from ltbench.blocks.memory_bank import Embedding, PatchEmbedder, score_images
 from ltbench.blocks.neighbours import NearestNeighbours
-from ltbench.blocks.patches import Patches
+from ltbench.blocks.rows import Precision, Rows, select
 from ltbench.blocks.state import load_state, save_state
 from ltbench.blocks.streamed_coreset import streamed_coreset
 from ltbench.core import Prediction
@@ -63,13 +63,16 @@ class TwoMemories(ABC):
     )
     coreset_ratio: Annotated[float, Field(gt=0, le=1, description="share of the patches each memory keeps")] = 0.1
     projection_dim: Annotated[int, Field(ge=1, description="dimensions in which the coreset measures")] = 128
+    patch_precision: Annotated[
+        Precision, Field(description="how training patches are kept; float16 halves them and rounds")
+    ] = "float32"
     smoothing_sigma: Annotated[float, Field(ge=0, description="Gaussian over the map, in pixels")] = 4.0
 
     memory_: NearestNeighbours = field(init=False, repr=False)
     seed_: int = field(init=False, repr=False)
 
     @abstractmethod
-    def observe(self, train: ImageSet, runtime: Runtime) -> tuple[Patches, NDArray[np.int64]]:
+    def observe(self, train: ImageSet, runtime: Runtime) -> tuple[Rows, NDArray[np.int64]]:
         """Return the patches of all training images (`PatchEmbedder.matrix`), and the indices of those that are tail.
 
         Facts about the choice go to `runtime.notes["tails"]`.
@@ -85,7 +88,7 @@ class TwoMemories(ABC):
         rng = np.random.RandomState(runtime.seed)
         patches, tails = self.observe(train, runtime)
         positions = len(patches) // len(train)
-        banks: dict[str, tuple[NDArray[np.int64], Patches]] = {}
+        banks: dict[str, tuple[NDArray[np.int64], Rows]] = {}
         if self.memories != "tail":
             banks["clean"] = self._clean_bank(patches, positions, rng, runtime)
         del patches  # the largest array of all; the tail memory does without
@@ -94,8 +97,8 @@ class TwoMemories(ABC):
         if not banks:
             raise SpecError("Expected tail images for a memory of them alone, got none. Set memories=both.")
         runtime.notes["memories"] = {name: _counts(images, len(train)) for name, (images, _) in banks.items()}
-        rows = np.concatenate([banks[name][1] for name in ("tail", "clean") if name in banks])
-        self.memory_ = NearestNeighbours(rows, device=runtime.device)
+        rows = [banks[name][1] for name in ("tail", "clean") if name in banks]
+        self.memory_ = NearestNeighbours(*rows, device=runtime.device)
         return self
 
     def predict(self, images: ImageSet) -> Prediction:
@@ -124,6 +127,7 @@ class TwoMemories(ABC):
             self.embed_dim,
             runtime=runtime,
             mean_layer=mean_layer,
+            precision=self.patch_precision,
         )
 
     def _lend(self, runtime: Runtime) -> None:
@@ -131,19 +135,26 @@ class TwoMemories(ABC):
         self._embedder = self.embedder(runtime)
 
     def _clean_bank(
-        self, patches: Patches, positions: int, rng: np.random.RandomState, runtime: Runtime
-    ) -> tuple[NDArray[np.int64], Patches]:
+        self, patches: Rows, positions: int, rng: np.random.RandomState, runtime: Runtime
+    ) -> tuple[NDArray[np.int64], Rows]:
         """Return the image of each patch of the clean memory, and the patches."""
         with runtime.progress.timed("weights"):
-            weights = patch_weights(patches, positions, rng=rng, lof_k=self.lof_k, projection_dim=self.weight_dim)
+            weights = patch_weights(
+                patches,
+                positions,
+                rng=rng,
+                lof_k=self.lof_k,
+                projection_dim=self.weight_dim,
+                folder=runtime.scratch,
+            )
         with runtime.progress.timed("coreset"):
             keep = inliers(weights, self.outlier_share)
             rows = denoised_coreset(patches, keep, self.coreset_ratio, projection_dim=self.projection_dim, rng=rng)
-        return rows // positions, patches[rows]
+        return rows // positions, select(patches, rows)
 
     def _tail_bank(
         self, train: ImageSet, tails: NDArray[np.int64], positions: int, rng: np.random.RandomState
-    ) -> tuple[NDArray[np.int64], Patches]:
+    ) -> tuple[NDArray[np.int64], Rows]:
         """Return the image of each patch of the tail memory, and the patches."""
         images = AugmentedImages(train, tails.tolist(), self.augmentation)
         rows, bank = streamed_coreset(

@@ -3,7 +3,7 @@
 Of the symmetric covariances, and of the triangular matrices that whiten with them, only the lower triangles are kept,
 row by row, in float64: 3,136 positions with 550 channels take 3.8 GB, and that once, since each step works in place.
 float32 would not do: with fewer images than channels the smallest eigenvalue is epsilon, and the largest can be 10^5
-times as large.
+times as large. They can lie in a temporary file, of which each thread looks at the block of positions it works on.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
 from typing import Self
 
 import numpy as np
@@ -19,6 +20,7 @@ from scipy.linalg.lapack import dtrtri
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from ltbench.blocks.farthest import compiled, usable_cores
+from ltbench.blocks.rows import StoredRows
 from ltbench.errors import SpecError
 
 BATCH = 32
@@ -29,6 +31,8 @@ BLOCK = 16
 
 Vectors = NDArray[np.float32]
 Reals = NDArray[np.float64]
+Triangles = Reals | StoredRows[np.float64]
+"""(positions, channels * (channels + 1) / 2), in memory or in a file."""
 
 
 class PositionGaussians:
@@ -41,12 +45,12 @@ class PositionGaussians:
             the covariances.
     """
 
-    def __init__(self, means: Reals, whitening: Reals) -> None:
+    def __init__(self, means: Reals, whitening: Triangles) -> None:
         self.means = means
         self.whitening = whitening
 
     @classmethod
-    def fit(cls, images: Iterable[Vectors], epsilon: float) -> Self:
+    def fit(cls, images: Iterable[Vectors], epsilon: float, folder: Path | None = None) -> Self:
         """Return the means and the covariances of the images, the unbiased ones plus epsilon times the identity.
 
         Batches are merged by the formulas of Chan, Golub and LeVeque (1979), so that each image is seen once and no
@@ -55,30 +59,32 @@ class PositionGaussians:
         Args:
             images: (positions, channels) for each image.
             epsilon: what is added to the diagonals, above 0.
+            folder: of the temporary file in which the triangles are kept, or None to keep them in memory.
 
         Raises:
             SpecError: fewer than 2 images, or an epsilon that leaves a covariance singular.
         """
         count = 0
-        means = scatter = np.zeros((0, 0))
+        means = np.zeros((0, 0))
+        scatter: Triangles = means
         for batch in _batches(images):
             if not count:
                 _, positions, channels = batch.shape
                 means = np.zeros((positions, channels))
-                scatter = np.zeros((positions, channels * (channels + 1) // 2))
+                shape = (positions, channels * (channels + 1) // 2)
+                scatter = np.zeros(shape) if folder is None else StoredRows(shape, np.float64, folder=folder)
             _each_block(partial(_merge, batch, count, means, scatter), len(means))
             count += len(batch)
         if count < 2:
             raise SpecError(f"Expected at least 2 training images for a covariance, got {count}. Add images.")
-        scatter /= count - 1
-        _each_block(partial(_whiten, epsilon, means.shape[1], scatter), len(means))
+        _each_block(partial(_whiten, epsilon, count - 1, means.shape[1], scatter), len(means))
         return cls(means, scatter)
 
     def distances(self, images: Iterable[Vectors]) -> Iterator[Reals]:
         """Yield the Mahalanobis distances (positions,) of each image; they do not depend on the other images."""
         for batch in _batches(images):
             found = np.empty(batch.shape[:2])
-            _each_block(partial(_measure, batch, self.means, self.whitening, found), len(self.means))
+            _each_block(partial(_distances, batch, self.means, self.whitening, found), len(self.means))
             yield from found
 
 
@@ -112,7 +118,7 @@ def _lower(channels: int) -> NDArray[np.int64]:
     return rows * channels + columns
 
 
-def _merge(batch: Vectors, count: int, means: Reals, scatter: Reals, first: int, last: int) -> None:
+def _merge(batch: Vectors, count: int, means: Reals, scatter: Triangles, first: int, last: int) -> None:
     """Add a batch to the means and the sums of squares and products of `count` images before it."""
     vectors = batch[:, first:last].transpose(1, 0, 2).astype(np.float64)
     new, total = len(batch), count + len(batch)
@@ -120,31 +126,40 @@ def _merge(batch: Vectors, count: int, means: Reals, scatter: Reals, first: int,
     step = mean - means[first:last, None]
     rows = np.concatenate([vectors - mean, step * np.sqrt(count * new / total)], axis=1)
     products = (rows.transpose(0, 2, 1) @ rows).reshape(last - first, -1)
-    scatter[first:last] += products[:, _lower(rows.shape[2])]
+    block = scatter[first:last]
+    block += products[:, _lower(rows.shape[2])]
+    scatter[first:last] = block
     means[first:last] += step[:, 0] * (new / total)
 
 
-def _whiten(epsilon: float, channels: int, covariances: Reals, first: int, last: int) -> None:
-    """Replace covariances by the inverses of the Cholesky factors of covariance + epsilon I."""
+def _whiten(epsilon: float, freedom: int, channels: int, scatter: Triangles, first: int, last: int) -> None:
+    """Replace sums of squares and products by the inverses of the Cholesky factors of covariance + epsilon I."""
     lower = _lower(channels)
     covariance = np.zeros((channels, channels))
-    for position in range(first, last):
-        covariance.ravel()[lower] = covariances[position]
+    block = scatter[first:last]
+    for triangle in block:
+        covariance.ravel()[lower] = triangle / freedom
         np.fill_diagonal(covariance, covariance.diagonal() + epsilon)
         try:
             factor = np.linalg.cholesky(covariance)  # reads the lower triangle only
         except np.linalg.LinAlgError as error:
             raise SpecError(f"Expected an epsilon that makes covariances regular, got {epsilon}. Raise it.") from error
         inverse, _ = dtrtri(factor, lower=1)
-        covariances[position] = inverse.ravel()[lower]
+        triangle[:] = inverse.ravel()[lower]
+    scatter[first:last] = block
+
+
+def _distances(batch: Vectors, means: Reals, whitening: Triangles, out: Reals, first: int, last: int) -> None:
+    """Write the Mahalanobis distances at positions first to last."""
+    _measure(batch[:, first:last], means[first:last], whitening[first:last], out[:, first:last])
 
 
 @partial(compiled, fastmath=frozenset({"reassoc", "contract"}))
-def _measure(batch: Vectors, means: Reals, whitening: Reals, out: Reals, first: int, last: int) -> None:
-    """Write the Mahalanobis distances at positions first to last; each image is measured by itself."""
+def _measure(batch: Vectors, means: Reals, whitening: Reals, out: Reals) -> None:
+    """Write the Mahalanobis distances at all positions; each image is measured by itself."""
     channels = means.shape[1]
     centred = np.empty(channels)
-    for position in range(first, last):
+    for position in range(len(means)):
         for image in range(batch.shape[0]):
             for channel in range(channels):
                 centred[channel] = batch[image, position, channel] - means[position, channel]

@@ -58,7 +58,8 @@ class PaDiM:
             )
         rng = np.random.RandomState(runtime.seed)
         self.channels_ = np.sort(rng.choice(total, self.dimensions, replace=False)).astype(np.int64)
-        self.gaussians_ = PositionGaussians.fit((vectors for vectors, _ in self._vectors(train)), self.epsilon)
+        vectors = (found for found, _ in self._vectors(train))
+        self.gaussians_ = PositionGaussians.fit(vectors, self.epsilon, runtime.scratch)
         return self
 
     def predict(self, images: ImageSet) -> Prediction:
@@ -80,7 +81,7 @@ class PaDiM:
         arrays = {
             "channels": self.channels_,
             "means": self.gaussians_.means,
-            "whitening": self.gaussians_.whitening,
+            "whitening": self.gaussians_.whitening[:],
             "seed": np.array([self.seed_]),
         }
         save_state(folder, self, arrays)

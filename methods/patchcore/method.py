@@ -11,6 +11,7 @@ from pydantic import Field
 
 from ltbench.blocks.memory_bank import Embedding, PatchEmbedder, Sampling, choose_coreset, score_images
 from ltbench.blocks.neighbours import NearestNeighbours
+from ltbench.blocks.rows import Precision, select
 from ltbench.blocks.state import load_state, save_state
 from ltbench.core import Prediction
 from ltbench.method import ImageSet, Method, MethodInfo, Probe, Runtime
@@ -49,6 +50,9 @@ class PatchCore:
     approximate_search: Annotated[
         bool, Field(description="search with FAISS IVFPQ"), Probe(value=True, given={"coreset": "none", **_OFFICIAL})
     ] = False
+    patch_precision: Annotated[
+        Precision, Field(description="how training patches are kept; float16 halves them and rounds")
+    ] = "float32"
     smoothing_sigma: Annotated[float, Field(ge=0, description="Gaussian over the map, in pixels")] = 4.0
 
     memory_: NearestNeighbours = field(init=False, repr=False)
@@ -67,7 +71,7 @@ class PatchCore:
                 starting_points=self.starting_points,
                 rng=np.random.RandomState(runtime.seed),
             )
-        self.memory_ = NearestNeighbours(patches[kept], approximate=self.approximate_search, device=runtime.device)
+        self.memory_ = NearestNeighbours(select(patches, kept), approximate=self.approximate_search, device=runtime.device)
         return self
 
     def predict(self, images: ImageSet) -> Prediction:
@@ -95,7 +99,13 @@ class PatchCore:
     def _lend(self, runtime: Runtime) -> None:
         self.seed_ = runtime.seed
         self._embedder = PatchEmbedder(
-            self.backbone, self.layers, self.weights, self.embedding, self.embed_dim, runtime=runtime
+            self.backbone,
+            self.layers,
+            self.weights,
+            self.embedding,
+            self.embed_dim,
+            runtime=runtime,
+            precision=self.patch_precision,
         )
 
 

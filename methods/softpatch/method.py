@@ -18,7 +18,7 @@ from ltbench.blocks.coreset import approximate_greedy_coreset, coreset_size, dra
 from ltbench.blocks.denoising import WeightMethod, denoised_coreset, inliers, patch_weights
 from ltbench.blocks.memory_bank import Embedding, PatchEmbedder, project, score_images
 from ltbench.blocks.neighbours import NearestNeighbours
-from ltbench.blocks.patches import Patches
+from ltbench.blocks.rows import Precision, Rows, in_memory, select
 from ltbench.blocks.state import load_state, save_state
 from ltbench.core import Prediction
 from ltbench.method import ImageSet, Method, MethodInfo, Probe, Runtime
@@ -62,6 +62,9 @@ class SoftPatch:
     ] = 128
     soft_weight: Annotated[bool, Field(description="multiply scores by the weight of the nearest row")] = True
     neighbours: Annotated[int, Field(ge=1, description="nearest rows whose squared distances are averaged")] = 1
+    patch_precision: Annotated[
+        Precision, Field(description="how training patches are kept; float16 halves them and rounds")
+    ] = "float32"
     smoothing_sigma: Annotated[float, Field(ge=0, description="Gaussian over the map, in pixels")] = 4.0
 
     memory_: NearestNeighbours = field(init=False, repr=False)
@@ -85,10 +88,11 @@ class SoftPatch:
                 method=self.weight_method,
                 lof_k=self.lof_k,
                 projection_dim=self.weight_dim,
+                folder=runtime.scratch,
             )
         with runtime.progress.timed("coreset"):
             kept = self._select(patches, weights, rng)
-        self.memory_ = NearestNeighbours(patches[kept], device=runtime.device)
+        self.memory_ = NearestNeighbours(select(patches, kept), device=runtime.device)
         self.patch_weights_ = weights[kept].astype(np.float32)
         by_image = np.bincount(kept // positions, minlength=len(train)).tolist()
         runtime.notes["memories"] = {"clean": {"patches": len(kept), "by_image": by_image}}
@@ -122,13 +126,13 @@ class SoftPatch:
         method.memory_ = NearestNeighbours.from_arrays(state)
         return method
 
-    def _select(self, patches: Patches, weights: NDArray[np.float64], rng: np.random.RandomState) -> NDArray[np.int64]:
+    def _select(self, patches: Rows, weights: NDArray[np.float64], rng: np.random.RandomState) -> NDArray[np.int64]:
         """Return the rows that the memory bank keeps."""
         if self.filtering == "removal":
             keep = inliers(weights, self.outlier_share)
             return denoised_coreset(patches, keep, self.coreset_ratio, projection_dim=self.projection_dim, rng=rng)
         return approximate_greedy_coreset(
-            project(patches, self.projection_dim, rng),
+            in_memory(project(patches, self.projection_dim, rng)),
             coreset_size(self.coreset_ratio, len(patches)),
             starts=draw_starts(len(patches), rng, self.starting_points),
             weights=inliers(weights, self.outlier_share, strict=False),
@@ -137,7 +141,13 @@ class SoftPatch:
     def _lend(self, runtime: Runtime) -> None:
         self.seed_ = runtime.seed
         self._embedder = PatchEmbedder(
-            self.backbone, self.layers, self.weights, self.embedding, self.embed_dim, runtime=runtime
+            self.backbone,
+            self.layers,
+            self.weights,
+            self.embedding,
+            self.embed_dim,
+            runtime=runtime,
+            precision=self.patch_precision,
         )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from ltbench.blocks.patches import Patches
+from ltbench.blocks.rows import Rows
 from ltbench.blocks.two_memories import TwoMemories
 from ltbench.method import ImageSet, Method, MethodInfo, Probe, Runtime
 from methods.tailedcore.tail_sampler import TailSampler, Threshold, Vote, VoteDirection
@@ -53,7 +53,7 @@ class TailedCore(TwoMemories):
         Vote, Field(description="how votes are joined"), Probe("mean", {**_SHALLOW, "threshold": "half_min"})
     ] = "mode"
 
-    def observe(self, train: ImageSet, runtime: Runtime) -> tuple[Patches, NDArray[np.int64]]:
+    def observe(self, train: ImageSet, runtime: Runtime) -> tuple[Rows, NDArray[np.int64]]:
         """Return the patches of all training images, and the images that TailSampler takes to be tail."""
         patches, embeddings = self.embedder(runtime, self.sampler_layer).matrix_and_means(train)
         with runtime.progress.timed("tail sampler"):

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from ltbench.blocks.patches import Patches
+from ltbench.blocks.rows import Rows
 from ltbench.blocks.two_memories import TwoMemories
 from ltbench.method import ImageSet, Method, MethodInfo, Probe, Runtime
 
@@ -27,7 +27,7 @@ class TailedCoreOracle(TwoMemories):
         int, Field(ge=0, description="training images that a tail category has at most"), Probe(5)
     ] = 19
 
-    def observe(self, train: ImageSet, runtime: Runtime) -> tuple[Patches, NDArray[np.int64]]:
+    def observe(self, train: ImageSet, runtime: Runtime) -> tuple[Rows, NDArray[np.int64]]:
         """Return the patches of all training images, and the images of small categories."""
         sizes = Counter(train.categories)
         kappa = np.array([sizes[category] for category in train.categories])

@@ -262,6 +262,7 @@ def test_each_benchmark_has_its_preset(
         "outlier_share": 0.15,
         "coreset_ratio": 0.1,
         "projection_dim": 128,
+        "patch_precision": "float32",
         "smoothing_sigma": 4.0,
     }
     sampler = {"sampler_layer": 4, "p": 0.85, "vote_direction": "reverse", "quantize": True, "cap": 0.15}
