@@ -72,8 +72,8 @@ def resolve_device(name: str) -> str:
     return name
 
 
-def parse_size(text: str) -> int:
-    """Return a size such as "20GB", "500MiB" or "0" in bytes.
+def parse_size(text: str, option: str = "--cache-size") -> int:
+    """Return a size such as "20GB", "500MiB" or "0" in bytes; `option` is where it was given.
 
     Raises:
         SpecError: the text is no size.
@@ -81,7 +81,7 @@ def parse_size(text: str) -> int:
     try:
         return int(TypeAdapter(ByteSize).validate_python(text))
     except ValidationError:
-        raise SpecError(f"Expected a size such as 20GB, got {text!r}. Pass --cache-size 20GB, or 0 for none.") from None
+        raise SpecError(f"Expected a size such as 20GB, got {text!r}. Pass {option} 20GB, or 0 for none.") from None
 
 
 @contextmanager
@@ -99,11 +99,31 @@ def peak_memory(into: MutableMapping[str, float], phase: str) -> Iterator[None]:
         into[phase] = max(into.get(phase, 0.0), round(_peak_mib(), 1))
 
 
-def _peak_mib() -> float:
+def resident_memory() -> int:
+    """Return the bytes of this process in memory; where the system does not say, its peak so far."""
+    kib = _field(Path("/proc/self/status"), "VmRSS:")
+    return kib * 1024 if kib is not None else int(_peak_mib() * 2**20)
+
+
+def available_memory() -> int | None:
+    """Return the bytes that the machine could still give, or None where the system does not say."""
+    kib = _field(Path("/proc/meminfo"), "MemAvailable:")
+    return None if kib is None else kib * 1024
+
+
+def _field(file: Path, name: str) -> int | None:
+    """Return the number behind a name in a file of Linux's /proc, or None."""
     with suppress(OSError):
-        for line in Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) / 1024
+        for line in file.read_text(encoding="ascii", errors="replace").splitlines():
+            if line.startswith(name):
+                return int(line.split()[1])
+    return None
+
+
+def _peak_mib() -> float:
+    kib = _field(Path("/proc/self/status"), "VmHWM:")
+    if kib is not None:
+        return kib / 1024
     unit = 1024 * 1024 if sys.platform == "darwin" else 1024  # bytes on macOS, KiB elsewhere
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, Self, TypeVar
+from typing import Any, ClassVar, Protocol, Self, TypeVar, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -135,6 +135,8 @@ class Runtime:
         progress: where to tell how far it is.
         scratch: folder for temporary files that stand in for a method's large arrays, or None to keep these in memory.
             Where they are kept does not change a result.
+        memory_limit: bytes that the method may take beside what the process has already, or None. It was compared with
+            the method's estimate; a method that finds it needs more than it estimated refuses to go on.
         notes: facts that go into the run's record as plain JSON values (weights' hash, diagnostics), by key.
     """
 
@@ -146,6 +148,7 @@ class Runtime:
     after_epoch: Callable[[int, Method], None] | None = None
     progress: Progress = field(default_factory=NoProgress)
     scratch: Path | None = None
+    memory_limit: int | None = None
     notes: dict[str, Any] = field(default_factory=dict)
 
 
@@ -163,6 +166,52 @@ class Probe:
 
     value: Any
     given: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ImageCounts:
+    """How many images a run has: what `memory_estimate` goes by.
+
+    Args:
+        size: (height, width) in pixels of every image.
+        train: training images of each category.
+        test: test images of each category.
+    """
+
+    size: tuple[int, int]
+    train: tuple[int, ...]
+    test: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryEstimate:
+    """What a method expects to take, beside what the process has before it.
+
+    Args:
+        phases: what is made when, in a few words ("coreset of 1,254,400 patches in 128 dimensions") -> peak bytes.
+        disk: bytes of temporary files.
+    """
+
+    phases: Mapping[str, int]
+    disk: int = 0
+
+
+@runtime_checkable
+class EstimatesMemory(Protocol):
+    """What a method may offer beside the contract: how much memory it will take, before it sees an image.
+
+    A class attribute `memory_savers`, a tuple of mappings hyper-parameter -> value, names settings that take less;
+    those that fit are offered where the method as asked for does not.
+    """
+
+    def memory_estimate(self, images: ImageCounts, *, streamed: bool) -> MemoryEstimate:
+        """Return an upper estimate for a CPU, without decoding an image or loading weights.
+
+        Args:
+            images: how many there are.
+            streamed: whether large arrays lie in files (`Runtime.scratch`).
+        """
+        ...
 
 
 class Method(Protocol):

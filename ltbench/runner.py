@@ -6,7 +6,7 @@ import hashlib
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,15 +14,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ltbench.blocks.feature_store import DiskFeatureStore, default_folder
+from ltbench.blocks.feature_store import DiskFeatureStore, default_folder, scratch_folder
 from ltbench.claims import Claim, claimed
 from ltbench.core import Dataset, Prediction, Protocol, RunSpec, Sample, Split
-from ltbench.datasets.images import DiskImages, check_mask_size, read_mask
+from ltbench.datasets.images import DiskImages, read_mask
 from ltbench.datasets.index import load_dataset, load_listing, locate
 from ltbench.diagnostics import diagnose
 from ltbench.environment import environment, parse_size, peak_memory, resolve_device
 from ltbench.errors import ContractError, DataError, NotApplicableError
 from ltbench.failures import Failure, clear_failure, write_failure
+from ltbench.memory import MemoryPlan, image_counts, plan_memory
 from ltbench.method import FeatureStore, ImageSet, Method, MethodInfo, Runtime
 from ltbench.metrics.groups import aggregate, evaluate_category, image_scores
 from ltbench.parameters import parse_assignments, plain, resolve
@@ -30,6 +31,7 @@ from ltbench.progress import ConsoleProgress
 from ltbench.protocols import protocol_named
 from ltbench.records import MAPS, RECORD, RunRecord, new_folder, read_record, run_folder, write_record
 from ltbench.registry import choose_preset, method_class
+from ltbench.splits.checking import check_masks, check_split
 from ltbench.splits.files import find_split
 from ltbench.splits.noise import shortfalls
 
@@ -74,6 +76,7 @@ class Harness:
         force: repeat a run that is finished.
         save_maps: keep the anomaly maps beside the record.
         wait: wait for a run that another process is doing.
+        memory_limit: bytes that the process may take, or None.
     """
 
     results: Path
@@ -83,9 +86,20 @@ class Harness:
     force: bool = False
     save_maps: bool = False
     wait: bool = True
+    memory_limit: int | None = None
 
     @classmethod
-    def of(cls, results: Path, device: str, cache_size: str, *, force: bool, save_maps: bool, quiet: bool) -> Harness:
+    def of(
+        cls,
+        results: Path,
+        device: str,
+        cache_size: str,
+        *,
+        force: bool,
+        save_maps: bool,
+        quiet: bool,
+        memory_limit: str | None = None,
+    ) -> Harness:
         """Return the harness that the options of the command line describe.
 
         Args:
@@ -95,13 +109,16 @@ class Harness:
             force: repeat a finished run.
             save_maps: keep the anomaly maps.
             quiet: show no progress.
+            memory_limit: bound of the memory of the process ("8GB"), "0" or None for none.
 
         Raises:
             SpecError: a device that is not there, or a size that is none.
         """
         bound = parse_size(cache_size)
         store = DiskFeatureStore(default_folder(), bound) if bound else None
-        return cls(results, resolve_device(device), store, ConsoleProgress(quiet=quiet), force, save_maps)
+        limit = parse_size(memory_limit, "--memory-limit") or None if memory_limit else None
+        progress = ConsoleProgress(quiet=quiet)
+        return cls(results, resolve_device(device), store, progress, force, save_maps, memory_limit=limit)
 
 
 def run_by_name(
@@ -174,6 +191,7 @@ def run(planned: Plan, split: Split, dataset: Dataset, harness: Harness) -> Outc
 
     Raises:
         NotApplicableError: the method cannot train on the split.
+        SpecError: it does not fit in the memory limit.
         DataError: the split names images that the dataset lacks, or one that cannot be read.
         ContractError: the method returned something else than the contract says.
         BusyError: another process is doing the run, and the harness does not wait.
@@ -232,9 +250,10 @@ def _record(planned: Plan, split: Split, dataset: Dataset, harness: Harness, cla
     """Run a plan and put its record in place, unless another process took the run over meanwhile."""
     check_split(split, dataset)
     check_masks(split, dataset)
+    memory = _plan_memory(planned, split, harness)
     with new_folder(run_folder(harness.results, planned.spec)) as temporary:
         (maps := temporary / MAPS).mkdir()
-        record = _run(planned, split, dataset, harness, maps)
+        record = _run(planned, split, dataset, harness, maps, memory)
         claim.check()
         if not harness.save_maps:
             maps.rmdir()
@@ -242,30 +261,15 @@ def _record(planned: Plan, split: Split, dataset: Dataset, harness: Harness, cla
     return record
 
 
-def check_split(split: Split, dataset: Dataset) -> None:
-    """Raise `DataError` unless every image of the split is in the dataset, as what the split says it is."""
-    named = {path for images in split.train.values() for path in (*images.normal, *images.contaminant)}
-    named |= {path for paths in split.test.values() for path in paths}
-    lacking = sorted(named - set(dataset.by_path))
-    if lacking:
-        shown = ", ".join(lacking[:3]) + (f" and {len(lacking) - 3} more" if len(lacking) > 3 else "")
-        raise DataError(
-            f"Expected every image of split {split.name} in {dataset.root}, got none at {shown}. "
-            f"Check the folder with `ltbench datasets verify {dataset.name}`."
-        )
-    for images in split.train.values():
-        wrong = [path for path in images.normal if dataset.by_path[path].is_anomalous]
-        wrong += [path for path in images.contaminant if not dataset.by_path[path].is_anomalous]
-        if wrong:
-            raise DataError(f"Expected {wrong[0]} to be what split {split.name} calls it, got the other. Make it anew.")
-
-
-def check_masks(split: Split, dataset: Dataset) -> None:
-    """Raise `DataError` unless every mask of the test set is as large as its image; only file headers are read."""
-    for path in (path for paths in split.test.values() for path in paths):
-        sample = dataset.by_path[path]
-        if sample.mask is not None:
-            check_mask_size(dataset, sample)
+def _plan_memory(planned: Plan, split: Split, harness: Harness) -> MemoryPlan | None:
+    """Return what the run will take, and say so."""
+    method, limit = planned.method(**planned.values), harness.memory_limit
+    memory = plan_memory(method, image_counts(split, planned.spec.protocol), limit, scratch_folder())
+    if memory is not None:
+        harness.progress.say(memory.text)
+    elif limit is not None:
+        harness.progress.say(f"{planned.method.info.title} does not say what memory it takes: it runs without a limit")
+    return memory
 
 
 def shuffled(paths: Iterable[str]) -> list[str]:
@@ -283,11 +287,16 @@ def read_masks(dataset: Dataset, samples: Sequence[Sample], protocol: Protocol) 
     return np.stack([read_mask(dataset, sample, protocol) for sample in samples])
 
 
-def _run(planned: Plan, split: Split, dataset: Dataset, harness: Harness, maps: Path) -> RunRecord:
+def _run(
+    planned: Plan, split: Split, dataset: Dataset, harness: Harness, maps: Path, limits: MemoryPlan | None
+) -> RunRecord:
     spec, progress = planned.spec, harness.progress
     progress.seconds.clear()
     memory: dict[str, float] = {}
     runtime = Runtime(spec.seed, harness.device, harness.feature_store, progress=progress)
+    if limits is not None:
+        scratch = scratch_folder() if limits.streamed else None
+        runtime = replace(runtime, scratch=scratch, memory_limit=limits.allowance, notes={"memory": limits.note})
     named = planned.method.info.uses_categories
 
     def measured(phase: str) -> AbstractContextManager[Any]:

@@ -26,7 +26,8 @@ from ltbench.method import ImageSet, Method, MethodInfo, Runtime
 from ltbench.progress import ConsoleProgress
 from ltbench.protocols import protocol_named
 from ltbench.records import RECORD, read_record
-from ltbench.runner import Harness, Plan, check_split, plan, run, run_by_name, shuffled
+from ltbench.runner import Harness, Plan, plan, run, run_by_name, shuffled
+from ltbench.splits.checking import check_split
 from ltbench.splits.files import find_split
 from methods.mean_image.method import MeanImage
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from timm.models.efficientnet import EfficientNetFeatures
 from timm.models.mobilenetv3 import MobileNetV3Features
-from torch import nn
+from torch import Tensor, nn
 
 from ltbench.blocks import weights as sources
 from ltbench.blocks.threads import torch_on_one_thread
@@ -113,6 +115,42 @@ class Backbone:
                 "device": processor,
             }
         )[:32]
+
+
+@dataclass(frozen=True, slots=True)
+class MapShapes:
+    """What a backbone makes of an image of one size.
+
+    Args:
+        maps: (C, h, w) of each layer's map.
+        parameter_count: numbers in the weights.
+        largest: numbers in the largest output of a module.
+    """
+
+    maps: tuple[tuple[int, int, int], ...]
+    parameter_count: int
+    largest: int
+
+
+@cache
+def map_shapes(name: str, layers: tuple[int, ...], size: tuple[int, int]) -> MapShapes:
+    """Return the shapes of a backbone's maps for images of `size`; nothing is computed, no weights are needed.
+
+    Raises:
+        UnknownNameError, SpecError: as `load_backbone`.
+    """
+    largest = 0
+
+    def note(module: nn.Module, given: object, made: object) -> None:
+        nonlocal largest
+        largest = max(largest, made.numel() if isinstance(made, Tensor) else 0)
+
+    with torch.device("meta"), torch.inference_mode():
+        network = _network(name, layers, seed=0).eval()
+        for module in network.modules():
+            module.register_forward_hook(note)
+        maps = [(level.shape[1], level.shape[2], level.shape[3]) for level in network(torch.empty(1, 3, *size))]
+    return MapShapes(tuple(maps), sum(parameter.numel() for parameter in network.parameters()), largest)
 
 
 def load_backbone(

@@ -41,6 +41,11 @@ def default_folder() -> Path:
     return (Path(root) if root else platformdirs.user_cache_path("ltbench")) / "features"
 
 
+def scratch_folder() -> Path:
+    """Return where temporary files go that stand in for memory: beside the features."""
+    return default_folder().with_name("scratch")
+
+
 class DiskFeatureStore:
     """A `FeatureStore` in a folder. Threads and processes may share it.
 

@@ -22,7 +22,7 @@ from ltbench.errors import ContractError, SpecError
 LOF_NEIGHBOURS = 6
 """SoftPatch's k (its command line's default, and TailedCore's; the released code of SoftPatch runs with 5)."""
 
-_PRODUCTS = 2**22  # entries of a block of the product matrix: 16 MiB a thread
+PRODUCTS = 2**22  # entries of a block of the product matrix: 16 MiB a thread
 _UNIT = 2.0**-24  # largest relative error of one float32 rounding
 
 
@@ -121,7 +121,7 @@ def _nearest(patches: NDArray[np.float32], k: int) -> tuple[NDArray[np.int64], N
     longest = math.sqrt(float(norms.max()))
     size = float(np.abs(patches).max()) / spread
     error = 4 * (columns + 8) * _UNIT * longest**2 + math.sqrt(columns) * size * longest * 2.0**-46
-    step = max(1, _PRODUCTS // n)
+    step = max(1, PRODUCTS // n)
     for first in range(0, n, step):
         products = rows[first : first + step] @ rows.T
         _select(products, norms.astype(np.float32), first, patches, 2 * error, neighbours, squares)

@@ -1,4 +1,4 @@
-"""Matrices that may be too large for memory: rows in memory, or in a temporary file of which a window is mapped at a time.
+"""Matrices that may be too large for memory: rows in memory, or in a temporary file that is mapped window by window.
 
 Whatever works on rows works on either, and comes to the same bits: `rows[a:b]`, `rows[indices]` and `rows[a:b] = ...`
 are all that is asked of them. The file has no name and is gone when nobody holds it any more, even after a crash.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import mmap
 import os
 import tempfile
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, Generic, Literal, TypeVar, overload
@@ -42,11 +43,13 @@ class StoredRows(Generic[F]):
 
     def __init__(self, shape: tuple[int, int], dtype: type[F], stored: Any = None, folder: Path | None = None) -> None:
         self.shape = shape
-        self.dtype = np.dtype(dtype)
+        self.dtype: np.dtype[F] = np.dtype(dtype)
         self._stored = np.dtype(stored or dtype)
         self._folder = folder
         self._array = np.zeros(shape, self._stored) if folder is None else None
         self._file = None if folder is None else _reserved(folder, shape[0] * shape[1] * self._stored.itemsize)
+        if self._file is not None:
+            weakref.finalize(self, self._file.close)
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -81,7 +84,7 @@ class StoredRows(Generic[F]):
         yield from (slice(first, min(first + step, len(self))) for first in range(0, len(self), step))
 
     def every(self, group: int, first: int, last: int) -> NDArray[F]:
-        """Return rows `first` to `last` of each `group` rows, (last - first, groups, columns), as an array of its own."""
+        """Return rows `first` to `last` of each `group` rows, (last - first, groups, columns), as a new array."""
         groups = self._window(slice(0, len(self))).reshape(-1, group, self.shape[1])
         return np.ascontiguousarray(groups[:, first:last].transpose(1, 0, 2), self.dtype)
 
@@ -149,7 +152,7 @@ def _reserved(folder: Path, size: int) -> IO[bytes]:
     file: IO[bytes] | None = None
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        file = tempfile.TemporaryFile(dir=folder)
+        file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - it lives as long as what it holds
         if hasattr(os, "posix_fallocate") and size:
             os.posix_fallocate(file.fileno(), 0, size)
         else:
@@ -158,7 +161,7 @@ def _reserved(folder: Path, size: int) -> IO[bytes]:
         if file is not None:
             file.close()
         raise LtbenchError(
-            f"Expected room for {size / 2**30:.1f} GiB in {folder}, got: {error.strerror}. Free some, set LTBENCH_CACHE "
-            "to a folder on a larger disk, or raise --memory-limit."
+            f"Expected room for {size / 2**30:.1f} GiB in {folder}, got: {error.strerror}. Free some, set "
+            "LTBENCH_CACHE to a folder on a larger disk, or raise --memory-limit."
         ) from error
     return file

@@ -7,8 +7,10 @@ tail is for each method that builds on this to say.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -16,16 +18,18 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from ltbench.blocks.augmentation import Augmentation, AugmentedImages
+from ltbench.blocks.augmentation import Augmentation, AugmentedImages, views_of
+from ltbench.blocks.coreset import coreset_size
 from ltbench.blocks.denoising import denoised_coreset, inliers, patch_weights
 from ltbench.blocks.memory_bank import Embedding, PatchEmbedder, score_images
 from ltbench.blocks.neighbours import NearestNeighbours
+from ltbench.blocks.patch_memory import FLOAT, BankMemory, patch_shape
 from ltbench.blocks.rows import Precision, Rows, select
 from ltbench.blocks.state import load_state, save_state
 from ltbench.blocks.streamed_coreset import streamed_coreset
 from ltbench.core import Prediction
 from ltbench.errors import SpecError
-from ltbench.method import ImageSet, MethodInfo, Probe, Runtime
+from ltbench.method import ImageCounts, ImageSet, MemoryEstimate, MethodInfo, Probe, Runtime
 
 _OFFICIAL = {"embedding": "official", "embed_dim": 64}
 
@@ -68,6 +72,13 @@ class TwoMemories(ABC):
     ] = "float32"
     smoothing_sigma: Annotated[float, Field(ge=0, description="Gaussian over the map, in pixels")] = 4.0
 
+    memory_savers: ClassVar = (
+        {"augmentation": "rot30flip"},
+        {"augmentation": "rotflip"},
+        {"projection_dim": 64},
+        {"coreset_ratio": 0.01},
+    )
+
     memory_: NearestNeighbours = field(init=False, repr=False)
     seed_: int = field(init=False, repr=False)
 
@@ -77,6 +88,19 @@ class TwoMemories(ABC):
 
         Facts about the choice go to `runtime.notes["tails"]`.
         """
+
+    @abstractmethod
+    def expected_tails(self, sizes: Sequence[int]) -> int:
+        """Return how many images to expect to be tail, at most, where categories have these sizes."""
+
+    @property
+    def mean_layer(self) -> int | None:
+        """The deeper level that `observe` needs, if any."""
+        return None
+
+    def observing_bytes(self, images: ImageCounts) -> int:
+        """Return what `observe` takes beside the patches and the network."""
+        return 0
 
     def fit(self, train: ImageSet, runtime: Runtime) -> Self:
         """Build both memories; `runtime.notes["memories"]` then says how many patches each has of each image.
@@ -88,6 +112,7 @@ class TwoMemories(ABC):
         rng = np.random.RandomState(runtime.seed)
         patches, tails = self.observe(train, runtime)
         positions = len(patches) // len(train)
+        self._check_tails(len(tails), train, runtime)
         banks: dict[str, tuple[NDArray[np.int64], Rows]] = {}
         if self.memories != "tail":
             banks["clean"] = self._clean_bank(patches, positions, rng, runtime)
@@ -104,6 +129,51 @@ class TwoMemories(ABC):
     def predict(self, images: ImageSet) -> Prediction:
         """Score patches by the squared distance to the nearest patch of either memory."""
         return score_images(self._embedder, images, self.memory_, smoothing_sigma=self.smoothing_sigma)
+
+    def memory_estimate(self, images: ImageCounts, *, streamed: bool) -> MemoryEstimate:
+        """Return what fitting and searching will take, with as many tail images as `expected_tails` says."""
+        memory = self._memory(sum(images.train), images.size, streamed)
+        shape, rows = memory.shape, memory.rows
+        clean = math.ceil(rows * (1 - self.outlier_share)) if self.memories != "tail" else 0
+        tails = min(self.expected_tails(images.train), sum(images.train)) if self.memories != "clean" else 0
+        tail = tails * len(views_of(self.augmentation)) * shape.positions
+        kept_clean, kept_tail = (coreset_size(self.coreset_ratio, part) if part else 0 for part in (clean, tail))
+        kept = kept_clean + kept_tail
+        phases = {f"{rows:,} patches of {shape.dimension:,} values": memory.features() + self.observing_bytes(images)}
+        if clean:
+            phases[f"weights of {rows:,} patches"] = memory.weights(self.weight_dim, "lof")
+            name = f"coreset of {clean:,} patches in {self.projection_dim} dimensions"
+            phases[name] = memory.coreset(clean, self.projection_dim, self.coreset_ratio)
+        if tail:
+            name = f"coreset of {tail:,} patches of {tails} tail images in {self.projection_dim} dimensions"
+            phases[name] = self._tail_memory(memory, tails)
+        phases[f"memory bank of {kept:,} patches"] = memory.bank(kept, copied=kept_clean)
+        phases[f"search in {kept:,} patches"] = memory.search(kept, images)
+        disk = memory.stored + rows * self.weight_dim * FLOAT + memory.bank_bytes(kept)
+        return MemoryEstimate(phases, disk if streamed else 0)
+
+    def _memory(self, images: int, size: tuple[int, int], streamed: bool) -> BankMemory:
+        shape = patch_shape(self.backbone, self.layers, self.embedding, self.embed_dim, size, self.mean_layer)
+        return BankMemory(shape, images, self.patch_precision, streamed)
+
+    def _tail_memory(self, memory: BankMemory, tails: int) -> int:
+        """Return the peak bytes while the tail coreset is chosen; the training images' patches are released by then."""
+        rows = tails * len(views_of(self.augmentation)) * memory.shape.positions
+        alone = replace(memory, images=0).coreset(rows, self.projection_dim, self.coreset_ratio)
+        clean = 0 if memory.streamed else memory.bank_bytes(coreset_size(self.coreset_ratio, memory.rows))
+        own = 0 if memory.streamed else memory.bank_bytes(coreset_size(self.coreset_ratio, rows))
+        return clean + max(alone, own + memory.shape.network)
+
+    def _check_tails(self, tails: int, train: ImageSet, runtime: Runtime) -> None:
+        """Raise unless a tail memory of so many images fits; the estimate before the run could not know how many."""
+        if runtime.memory_limit is None or self.memories == "clean" or not tails:
+            return
+        needed = self._tail_memory(self._memory(len(train), train.size, runtime.scratch is not None), tails)
+        if needed > runtime.memory_limit:
+            raise SpecError(
+                f"Expected the views of the tail images to fit in {runtime.memory_limit / 2**30:.1f} GiB, got "
+                f"{needed / 2**30:.1f} GiB for {tails} images. Raise --memory-limit, or set another augmentation."
+            )
 
     def save(self, folder: Path) -> None:
         """Write the hyper-parameters, the memories and the seed."""

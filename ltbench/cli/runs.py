@@ -23,21 +23,39 @@ def run(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     results: Results = DEFAULT_RESULTS,
     cache_size: Annotated[str, typer.Option(help="Bound of the feature store; 0 does without it.")] = "20GB",
+    memory_limit: Annotated[
+        str | None,
+        typer.Option(envvar="LTBENCH_MEMORY_LIMIT", help="Bound of the process's memory, such as 8GB; see below."),
+    ] = None,
     save_maps: Annotated[bool, typer.Option("--save-maps", help="Keep the anomaly maps.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Repeat a finished run.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Fit and score a method on a split, and keep a record; a finished run is found and not repeated.
 
+    Methods with a memory bank say before the run what memory they will take. Above --memory-limit their large arrays go
+    to a temporary file in the cache (LTBENCH_CACHE), with the same results to the last digit; if that does not fit
+    either, the run is refused and the message says what would.
+
     Examples:
       ltbench run --method patchcore --split mvtec_step100 --data-root ~/data
 
       ltbench run -m patchcore -s shapes_step20_noisy10 --preset offline -p coreset_ratio=0.05 --json
+
+      ltbench run -m tailedcore -s mvtec_k4_noisy10_seed1 --data-root ~/data --memory-limit 4GB
     """
     from ltbench.console.runs import print_outcome
     from ltbench.runner import Harness, run_by_name
 
-    harness = Harness.of(results, device, cache_size, force=force, save_maps=save_maps, quiet=as_json)
+    harness = Harness.of(
+        results,
+        device,
+        cache_size,
+        force=force,
+        save_maps=save_maps,
+        quiet=as_json,
+        memory_limit=memory_limit,
+    )
     outcome = run_by_name(method, split, data_root, harness, preset, parameter or (), protocol, seed)
     print_outcome(outcome, as_json)
 

@@ -88,6 +88,14 @@ class PositionGaussians:
             yield from found
 
 
+def gaussian_bytes(positions: int, channels: int) -> tuple[int, int]:
+    """Return the bytes of all triangles, and of what `fit` and `distances` hold beside them at most."""
+    triangle = 8 * channels * (channels + 1) // 2
+    products = BLOCK * (8 * channels**2 + 4 * triangle) + 3 * triangle + 24 * (BATCH + 1) * BLOCK * channels
+    batch = 4 * BATCH * positions * channels + 8 * positions * channels
+    return positions * triangle, batch + usable_cores() * products
+
+
 def _batches(images: Iterable[Vectors]) -> Iterator[Vectors]:
     """Yield up to BATCH images together, (images, positions, channels); the next batch overwrites the last."""
     buffer: Vectors | None = None

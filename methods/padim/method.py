@@ -12,14 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from ltbench.blocks.backbones import map_shapes
 from ltbench.blocks.features import FeatureExtractor, Maps
 from ltbench.blocks.maps import upsample_and_smooth
+from ltbench.blocks.patch_memory import FLOAT, maps_bytes, network_bytes
 from ltbench.blocks.patches import Grid
 from ltbench.blocks.state import load_state, save_state
 from ltbench.core import Prediction
 from ltbench.errors import SpecError
-from ltbench.method import ImageSet, Method, MethodInfo, Probe, Runtime
-from methods.padim.gaussians import PositionGaussians
+from ltbench.method import ImageCounts, ImageSet, MemoryEstimate, Method, MethodInfo, Probe, Runtime
+from methods.padim.gaussians import PositionGaussians, gaussian_bytes
 
 _FEW = {"dimensions": 20}
 
@@ -42,6 +44,8 @@ class PaDiM:
     dimensions: Annotated[int, Field(ge=1, description="channels kept, drawn from those of all levels")] = 550
     epsilon: Annotated[float, Field(gt=0, description="added to the variances, that covariances be regular")] = 0.01
     smoothing_sigma: Annotated[float, Field(ge=0, description="Gaussian over the map, in pixels")] = 4.0
+
+    memory_savers: ClassVar = ({"dimensions": 100},)
 
     channels_: NDArray[np.int64] = field(init=False, repr=False)
     gaussians_: PositionGaussians = field(init=False, repr=False)
@@ -75,6 +79,18 @@ class PaDiM:
         for index, distances in enumerate(self.gaussians_.distances(vectors())):
             maps[index] = upsample_and_smooth(distances.reshape(grids[index]), images.size, self.smoothing_sigma)
         return Prediction(maps.max(axis=(1, 2)), maps)
+
+    def memory_estimate(self, images: ImageCounts, *, streamed: bool) -> MemoryEstimate:
+        """Return what fitting and measuring will take."""
+        _, height, width = map_shapes(self.backbone, self.layers, images.size).maps[0]
+        positions = height * width
+        triangles, work = gaussian_bytes(positions, self.dimensions)
+        network = network_bytes(self.backbone, self.layers, images.size)
+        network += 3 * positions * self.dimensions * FLOAT  # the image that is aligned
+        fitting = network + work + (0 if streamed else triangles)
+        name = f"Gaussians of {self.dimensions} channels at {positions:,} positions"
+        phases = {name: fitting, "distances": fitting + maps_bytes(images)}
+        return MemoryEstimate(phases, triangles if streamed else 0)
 
     def save(self, folder: Path) -> None:
         """Write the hyper-parameters, the channels, the Gaussians and the seed."""

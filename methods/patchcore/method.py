@@ -9,12 +9,14 @@ from typing import Annotated, ClassVar, Self
 import numpy as np
 from pydantic import Field
 
+from ltbench.blocks.coreset import coreset_size
 from ltbench.blocks.memory_bank import Embedding, PatchEmbedder, Sampling, choose_coreset, score_images
 from ltbench.blocks.neighbours import NearestNeighbours
+from ltbench.blocks.patch_memory import BankMemory, patch_shape
 from ltbench.blocks.rows import Precision, select
 from ltbench.blocks.state import load_state, save_state
 from ltbench.core import Prediction
-from ltbench.method import ImageSet, Method, MethodInfo, Probe, Runtime
+from ltbench.method import ImageCounts, ImageSet, MemoryEstimate, Method, MethodInfo, Probe, Runtime
 
 _APPROXIMATE = {"coreset": "approximate"}
 _OFFICIAL = {"embedding": "official", "embed_dim": 64}
@@ -55,6 +57,8 @@ class PatchCore:
     ] = "float32"
     smoothing_sigma: Annotated[float, Field(ge=0, description="Gaussian over the map, in pixels")] = 4.0
 
+    memory_savers: ClassVar = ({"coreset_ratio": 0.01}, {"projection_dim": 64}, {"embed_dim": 512})
+
     memory_: NearestNeighbours = field(init=False, repr=False)
     seed_: int = field(init=False, repr=False)
 
@@ -71,7 +75,8 @@ class PatchCore:
                 starting_points=self.starting_points,
                 rng=np.random.RandomState(runtime.seed),
             )
-        self.memory_ = NearestNeighbours(select(patches, kept), approximate=self.approximate_search, device=runtime.device)
+        patches = select(patches, kept)
+        self.memory_ = NearestNeighbours(patches, approximate=self.approximate_search, device=runtime.device)
         return self
 
     def predict(self, images: ImageSet) -> Prediction:
@@ -83,6 +88,22 @@ class PatchCore:
             neighbours=self.neighbours,
             smoothing_sigma=self.smoothing_sigma,
         )
+
+    def memory_estimate(self, images: ImageCounts, *, streamed: bool) -> MemoryEstimate:
+        """Return what fitting and searching will take."""
+        shape = patch_shape(self.backbone, self.layers, self.embedding, self.embed_dim, images.size)
+        memory = BankMemory(shape, sum(images.train), self.patch_precision, streamed)
+        rows = memory.rows
+        kept = rows if self.coreset == "none" else coreset_size(self.coreset_ratio, rows)
+        phases = {
+            f"{rows:,} patches of {shape.dimension:,} values": memory.features(),
+            f"memory bank of {kept:,} patches": memory.bank(kept) + memory.bank_bytes(kept) * self.approximate_search,
+            f"search in {kept:,} patches": memory.search(kept, images),
+        }
+        if self.coreset != "none":
+            name = f"coreset of {rows:,} patches in {self.projection_dim} dimensions"
+            phases[name] = memory.coreset(rows, self.projection_dim, self.coreset_ratio)
+        return MemoryEstimate(phases, memory.stored + memory.bank_bytes(kept) if streamed else 0)
 
     def save(self, folder: Path) -> None:
         """Write the hyper-parameters, the memory bank and the seed."""

@@ -6,6 +6,7 @@ own, which samples approximately with weights. README.md compares them.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self
@@ -18,10 +19,11 @@ from ltbench.blocks.coreset import approximate_greedy_coreset, coreset_size, dra
 from ltbench.blocks.denoising import WeightMethod, denoised_coreset, inliers, patch_weights
 from ltbench.blocks.memory_bank import Embedding, PatchEmbedder, project, score_images
 from ltbench.blocks.neighbours import NearestNeighbours
+from ltbench.blocks.patch_memory import FLOAT, BankMemory, patch_shape
 from ltbench.blocks.rows import Precision, Rows, in_memory, select
 from ltbench.blocks.state import load_state, save_state
 from ltbench.core import Prediction
-from ltbench.method import ImageSet, Method, MethodInfo, Probe, Runtime
+from ltbench.method import ImageCounts, ImageSet, MemoryEstimate, Method, MethodInfo, Probe, Runtime
 
 _OFFICIAL = {"embedding": "official", "embed_dim": 64}
 
@@ -67,6 +69,8 @@ class SoftPatch:
     ] = "float32"
     smoothing_sigma: Annotated[float, Field(ge=0, description="Gaussian over the map, in pixels")] = 4.0
 
+    memory_savers: ClassVar = ({"coreset_ratio": 0.01}, {"projection_dim": 64}, {"embed_dim": 512})
+
     memory_: NearestNeighbours = field(init=False, repr=False)
     patch_weights_: NDArray[np.float32] = field(init=False, repr=False)
     seed_: int = field(init=False, repr=False)
@@ -92,7 +96,8 @@ class SoftPatch:
             )
         with runtime.progress.timed("coreset"):
             kept = self._select(patches, weights, rng)
-        self.memory_ = NearestNeighbours(select(patches, kept), device=runtime.device)
+        patches = select(patches, kept)
+        self.memory_ = NearestNeighbours(patches, device=runtime.device)
         self.patch_weights_ = weights[kept].astype(np.float32)
         by_image = np.bincount(kept // positions, minlength=len(train)).tolist()
         runtime.notes["memories"] = {"clean": {"patches": len(kept), "by_image": by_image}}
@@ -108,6 +113,24 @@ class SoftPatch:
             smoothing_sigma=self.smoothing_sigma,
             weights=self.patch_weights_ if self.soft_weight else None,
         )
+
+    def memory_estimate(self, images: ImageCounts, *, streamed: bool) -> MemoryEstimate:
+        """Return what fitting and searching will take."""
+        shape = patch_shape(self.backbone, self.layers, self.embedding, self.embed_dim, images.size)
+        memory = BankMemory(shape, sum(images.train), self.patch_precision, streamed)
+        rows = memory.rows if self.filtering == "weighted" else math.ceil(memory.rows * (1 - self.outlier_share))
+        kept = coreset_size(self.coreset_ratio, rows)
+        phases = {
+            f"{memory.rows:,} patches of {shape.dimension:,} values": memory.features(),
+            f"weights of {memory.rows:,} patches": memory.weights(self.weight_dim, self.weight_method),
+            f"coreset of {rows:,} patches in {self.projection_dim} dimensions": memory.coreset(
+                rows, self.projection_dim, self.coreset_ratio
+            ),
+            f"memory bank of {kept:,} patches": memory.bank(kept),
+            f"search in {kept:,} patches": memory.search(kept, images),
+        }
+        disk = memory.stored + memory.rows * self.weight_dim * FLOAT + memory.bank_bytes(kept)
+        return MemoryEstimate(phases, disk if streamed else 0)
 
     def save(self, folder: Path) -> None:
         """Write the hyper-parameters, the memory bank with its weights, and the seed."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
@@ -9,10 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from ltbench.blocks.backbones import map_shapes
 from ltbench.blocks.rows import Rows
 from ltbench.blocks.two_memories import TwoMemories
-from ltbench.method import ImageSet, Method, MethodInfo, Probe, Runtime
-from methods.tailedcore.tail_sampler import TailSampler, Threshold, Vote, VoteDirection
+from ltbench.method import ImageCounts, ImageSet, Method, MethodInfo, Probe, Runtime
+from methods.tailedcore.tail_sampler import TailSampler, Threshold, Vote, VoteDirection, sampler_bytes
+
+EXPECTED_SHARE = 2
+"""Images that may be predicted tail for each that is, when memory is estimated."""
 
 _SHALLOW = {"sampler_layer": 0}  # where the two categories of the contract's images are not told apart so well
 
@@ -74,6 +79,21 @@ class TailedCore(TwoMemories):
             "kappa": [int(size) if size.is_integer() else size for size in sampler.kappa_.tolist()],
         }
         return patches, sampler.tail_indices_
+
+    def expected_tails(self, sizes: Sequence[int]) -> int:
+        """Return twice the tail images that true sizes give: on the authors' splits at most 1.9 times are predicted."""
+        kappa = np.repeat(sizes, sizes)
+        return EXPECTED_SHARE * len(TailSampler(cap=self.cap).fit_sizes(kappa).tail_indices_)
+
+    @property
+    def mean_layer(self) -> int:
+        """The level that TailSampler looks at."""
+        return self.sampler_layer
+
+    def observing_bytes(self, images: ImageCounts) -> int:
+        """Return what TailSampler takes."""
+        (channels, _, _), *_ = map_shapes(self.backbone, (self.sampler_layer,), images.size).maps
+        return sampler_bytes(sum(images.train), channels, TailSampler.block_mib)
 
 
 METHOD: type[Method] = TailedCore

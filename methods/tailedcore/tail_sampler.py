@@ -167,6 +167,12 @@ class TailSampler:
         return trimmed_threshold(similarities, self.p, self.quantize)
 
 
+def sampler_bytes(n: int, columns: int, block_mib: float = TailSampler.block_mib) -> int:
+    """Return the bytes that `fit` takes for n embeddings: them twice, a block and its votes, a strip of products."""
+    block = min(4 * n * n, max(4 * n, int(block_mib * 2**20)))
+    return 8 * n * columns + 2 * block + 2**26
+
+
 def half_angle(cosine: np.float32) -> np.float32:
     """Return the cosine of half the angle of a cosine, cos(arccos(m) / 2) = sqrt((1 + m) / 2)."""
     return np.float32(np.sqrt((np.float32(1) + cosine) / np.float32(2)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
@@ -39,6 +40,10 @@ class TailedCoreOracle(TwoMemories):
             "kappa": kappa.tolist(),
         }
         return self._embedder.matrix(train), tails
+
+    def expected_tails(self, sizes: Sequence[int]) -> int:
+        """Return the images of small categories."""
+        return sum(size for size in sizes if size <= self.max_tail_size)
 
 
 METHOD: type[Method] = TailedCoreOracle

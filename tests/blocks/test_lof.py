@@ -117,7 +117,7 @@ def test_weights_depend_on_neither_threads_nor_blocks_nor_order(monkeypatch: pyt
         assert np.array_equal(weigh(points[::-1]), once[::-1])
         np.testing.assert_allclose(weigh(points[:, ::-1]), once[:, ::-1], rtol=1e-12)
     once = local_outlier_factor(points)
-    monkeypatch.setattr(lof, "_PRODUCTS", 250)  # two rows at a time
+    monkeypatch.setattr(lof, "PRODUCTS", 250)  # two rows at a time
     assert np.array_equal(local_outlier_factor(points), once)
 
 

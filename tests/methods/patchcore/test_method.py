@@ -9,6 +9,7 @@ import pytest
 
 from ltbench.blocks.memory_bank import choose_coreset, project
 from ltbench.blocks.neighbours import NearestNeighbours
+from ltbench.blocks.rows import in_memory
 from ltbench.datasets.arrays import ArrayImages
 from ltbench.errors import SpecError
 from ltbench.method import Runtime
@@ -42,7 +43,7 @@ def test_the_authors_picks() -> None:
 
 def test_the_projection_has_the_distribution_of_a_linear_layer() -> None:
     unit = np.eye(1024, dtype=np.float32)
-    weights = project(unit, 128, np.random.RandomState(0))
+    weights = in_memory(project(unit, 128, np.random.RandomState(0)))
     assert weights.shape == (1024, 128)
     assert 0.999 / 32 < np.abs(weights).max() <= 1 / 32
     assert project(weights, 128, np.random.RandomState(0)) is weights, "nothing is drawn for 128 dimensions"
@@ -51,7 +52,7 @@ def test_the_projection_has_the_distribution_of_a_linear_layer() -> None:
 def test_the_projection_does_not_depend_on_the_number_of_rows() -> None:
     patches = np.random.RandomState(0).randn(40_000, 16).astype(np.float32)
     whole = project(patches, 8, np.random.RandomState(1))
-    assert np.array_equal(whole[:16384], project(patches[:16384], 8, np.random.RandomState(1)))
+    assert np.array_equal(whole[:16384], in_memory(project(patches[:16384], 8, np.random.RandomState(1))))
 
 
 def test_a_training_image_scores_zero_when_everything_is_kept() -> None:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from sklearn.neighbors import LocalOutlierFactor
 
 from ltbench.blocks.memory_bank import PatchEmbedder
+from ltbench.blocks.rows import in_memory
 from ltbench.datasets.arrays import ArrayImages
 from ltbench.method import Runtime
 from ltbench.parameters import resolve
@@ -42,7 +43,7 @@ def images() -> ArrayImages:
 @pytest.fixture(scope="module")
 def patches(images: ArrayImages) -> Patches:
     embedder = PatchEmbedder("tf_efficientnet_lite0", (2, 3), "pretrained", "pooled", 1024, runtime=Runtime())
-    return embedder.matrix(images)
+    return in_memory(embedder.matrix(images))
 
 
 def projected(patches: Patches, rng: np.random.RandomState) -> NDArray[np.float64]:

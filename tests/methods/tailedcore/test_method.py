@@ -17,6 +17,7 @@ from ltbench.blocks.denoising import denoised_coreset, inliers, patch_weights
 from ltbench.blocks.feature_store import DiskFeatureStore
 from ltbench.blocks.features import FeatureExtractor
 from ltbench.blocks.memory_bank import PatchEmbedder, project
+from ltbench.blocks.rows import in_memory
 from ltbench.blocks.two_memories import TwoMemories
 from ltbench.datasets.arrays import ArrayImages
 from ltbench.errors import ContractError, SpecError
@@ -59,7 +60,7 @@ def train() -> ArrayImages:
 
 @pytest.fixture(scope="module")
 def patches(train: ArrayImages, runtime: Runtime) -> Patches:
-    return embedder(runtime).matrix(train).reshape(len(train), POSITIONS, -1)
+    return in_memory(embedder(runtime).matrix(train)).reshape(len(train), POSITIONS, -1)
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +96,7 @@ def held(method: TwoMemories, rows: Patches) -> NDArray[np.bool_]:
 def test_all_patches_of_tail_images_and_their_views_are_kept(
     whole: TailedCore, train: ArrayImages, runtime: Runtime
 ) -> None:
-    views = embedder(runtime).matrix(AugmentedImages(train, TAIL_INDICES, "rotflip"))
+    views = in_memory(embedder(runtime).matrix(AugmentedImages(train, TAIL_INDICES, "rotflip")))
     assert len(views) == TAILS * 8 * POSITIONS
     assert held(whole, views).all()
 
@@ -128,7 +129,7 @@ def test_the_memory_is_what_the_parts_give_in_the_documented_order_of_draws(
     keep = inliers(patch_weights(rows, POSITIONS, rng=rng, lof_k=6, projection_dim=32), 0.15)
     clean = rows[denoised_coreset(rows, keep, 0.1, projection_dim=64, rng=rng)]
     views = embedder(runtime).matrix(AugmentedImages(train, TAIL_INDICES, "rot30flip"))
-    projected = project(views, 64, rng)
+    projected = in_memory(project(views, 64, rng))
     picks = greedy_coreset(projected, coreset_size(0.1, len(views)), start=draw_start(len(views), rng))
     np.testing.assert_array_equal(memory(method), np.concatenate([views[np.sort(picks)], clean]))
 
@@ -170,7 +171,7 @@ def test_notes_count_the_patches_of_each_image(whole: TailedCore, train: ArrayIm
     rows = own.notes["memories"]["clean"]["by_image"]
     clean = memory(whole)[-sum(rows) :]
     known = {row.tobytes() for row in clean}
-    patches = embedder(runtime).matrix(train).reshape(len(train), POSITIONS, -1)
+    patches = in_memory(embedder(runtime).matrix(train)).reshape(len(train), POSITIONS, -1)
     assert rows == [sum(patch.tobytes() in known for patch in image) for image in patches]
     assert own.notes["memories"]["tail"]["by_image"] == [
         8 * POSITIONS if index in TAIL_INDICES else 0 for index in range(len(train))
