@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ltbench import __version__
-from ltbench.cli import datasets, doctor, figures, heatmaps, methods, runs, splits, tables
+from ltbench.cli import datasets, doctor, figures, heatmaps, methods, report, runs, splits, tables
 from ltbench.errors import LtbenchError
 
 INTERRUPTED = 130
@@ -59,6 +59,7 @@ app.command("table")(tables.table)
 app.command("compare")(tables.compare)
 app.add_typer(figures.app, name="figure")
 app.command("heatmaps")(heatmaps.heatmaps)
+app.command("report")(report.report)
 app.command("inspect")(runs.inspect)
 app.command("check")(methods.check)
 app.command("doctor")(doctor.doctor)

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -17,7 +15,8 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from ltbench.errors import DataError, SpecError
+from ltbench.errors import SpecError
+from ltbench.whole import write_whole
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#8C6D1F")
 """Distinguishable with every kind of colour blindness; source: Okabe and Ito, Color Universal Design (2008). The last
@@ -116,15 +115,7 @@ def save(figure: Figure, file: Path) -> None:
     """
     if file.suffix not in _FORMATS:
         raise SpecError(f"Expected a .pdf, .png or .svg file, got {file.name!r}. Change --out.")
-    temporary = file.with_name(f".{file.name}.{os.getpid()}.{uuid4().hex}{file.suffix}")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(as_bytes(figure, file.suffix))
-        temporary.replace(file)
-    except OSError as error:
-        raise DataError(f"Expected to write {file}, got {error.strerror}. Choose another --out.") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_whole(file, as_bytes(figure, file.suffix))
 
 
 def as_bytes(figure: Figure, suffix: str) -> bytes:

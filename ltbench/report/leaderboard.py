@@ -1,0 +1,126 @@
+"""The leaderboard's data: a row a method and split, each number with the runs and the published value behind it."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ltbench.published import PublishedNumbers
+from ltbench.records import RunRecord
+from ltbench.tables.cells import GROUP_MEANINGS, GROUP_TITLES, METRIC_TITLES, Cell
+from ltbench.tables.comparison import lines_of
+from ltbench.tables.layouts import layouts
+from ltbench.tables.measurements import Line, Measurement, cell_of, measure
+from ltbench.tables.paper import fill
+from ltbench.tables.ranking import ranked
+
+Plain = dict[str, Any]
+"""JSON values, which the page's script reads."""
+
+PrintedCells = Mapping[tuple[frozenset[str], str, str], Plain]
+"""(hashes of runs, metric, group) -> the published number beside it."""
+
+
+def leaderboard(records: Sequence[RunRecord], numbers: PublishedNumbers) -> Plain:
+    """Return what the page's script shows: metrics, groups, rows and the runs that they are made of."""
+    measured = measure(records, list(METRIC_TITLES))
+    printed = _printed(measured, numbers)
+    by_run = {record.spec.hash: record for record in records}
+    rows = [
+        _row(line, base, found, by_run, printed) for line in lines_of(measured) for base, found in line.by_base.items()
+    ]
+    _rank(rows)
+    used = [metric for metric in METRIC_TITLES if any(metric in row["cells"] for row in rows)]
+    return {
+        "metrics": [[metric, METRIC_TITLES[metric]] for metric in used],
+        "groups": [[group, title, GROUP_MEANINGS[group]] for group, title in GROUP_TITLES.items()],
+        "rows": sorted(rows, key=lambda row: (row["dataset"], row["split"], row["method"])),
+        "runs": {run: _run(record) for run, record in sorted(by_run.items())},
+    }
+
+
+def _row(
+    line: Line, base: str, found: Sequence[Measurement], by_run: Mapping[str, RunRecord], printed: PrintedCells
+) -> Plain:
+    records = [by_run[own.run] for own in found]
+    sizes = {
+        category: statistics.fmean(sum(record.counts[category].values()) for record in records)
+        for category in records[0].counts
+    }
+    groups = [*GROUP_TITLES, *sizes]
+    cells: dict[str, dict[str, Plain]] = {}
+    for metric in METRIC_TITLES:
+        own = {group: cell_of(found, metric, group) for group in groups}
+        if any(cell.mean is not None or cell.reason != "not computed" for cell in own.values()):
+            cells[metric] = {group: _cell(cell, metric, group, printed) for group, cell in own.items()}
+    majority = [category for category in sizes if all(category in record.high for record in records)]
+    minority = [category for category in sizes if all(category in record.low for record in records)]
+    return {
+        "method": line.title,
+        "dataset": records[0].dataset,
+        "split": base,
+        "preset": found[0].preset,
+        "protocol": found[0].protocol_name,
+        "privileges": list(found[0].privileges),
+        "seeds": len(found),
+        "runs": sorted(own.run for own in found),
+        "sizes": sizes,
+        "high": majority,
+        "low": minority,
+        "cells": cells,
+    }
+
+
+def _cell(cell: Cell, metric: str, group: str, printed: PrintedCells) -> Plain:
+    if cell.mean is None:
+        return {"reason": cell.reason}
+    values: Plain = {"mean": round(cell.mean, 4)}
+    if cell.std is not None:
+        values["std"] = round(cell.std, 4)
+    if (found := printed.get((frozenset(cell.runs), metric, group))) is not None:
+        values["published"] = found
+    return values
+
+
+def _rank(rows: Sequence[Plain]) -> None:
+    """Mark the best two of each split, metric and group, under the same protocol."""
+    groups: dict[tuple[str, str, str, str], list[Plain]] = {}
+    for row in rows:
+        for metric, cells in row["cells"].items():
+            for group in GROUP_TITLES:
+                groups.setdefault((row["split"], row["protocol"], metric, group), []).append(cells[group])
+    for own in groups.values():
+        for values, cell in zip(own, ranked([Cell(values.get("mean")) for values in own]), strict=True):
+            if cell.rank:
+                values["rank"] = cell.rank
+
+
+def _run(record: RunRecord) -> Plain:
+    spec = record.spec
+    return {
+        "spec": spec.payload(),
+        "preset": record.preset,
+        "paper": record.method.paper,
+        "recipe": dict(record.recipe),
+        "split_seed": record.split_seed,
+        "seconds": dict(record.seconds),
+        "peak_memory_mib": dict(record.peak_memory_mib),
+        "environment": dict(record.environment),
+        "created": record.created,
+    }
+
+
+def _printed(
+    measured: Sequence[Measurement], numbers: PublishedNumbers
+) -> dict[tuple[frozenset[str], str, str], Plain]:
+    found: dict[tuple[frozenset[str], str, str], Plain] = {}
+    for name, layout in layouts().items():
+        filled = fill(layout, measured, numbers)
+        for (line, place), cell in filled.published.items():
+            own = filled.lines[line].cells[place]
+            if own.mean is not None and cell.value is not None:
+                found[frozenset(own.runs), cell.metric, cell.group] = {
+                    "value": cell.value, "table": name, "source": cell.source, "flag": cell.flag, "note": cell.note,
+                }  # fmt: skip
+    return found
