@@ -3,14 +3,19 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 STAMP = $(VENV)/.installed
+SLURM_PACKAGES = slurmctld slurmd slurm-client slurm-wlm-basic-plugins munge
 
-.PHONY: demo test lint check format bench-anomalib clean
+.PHONY: demo test test-slurm lint check format bench-anomalib clean
 
 demo: $(STAMP) ## split, run and tabulate the built-in dataset with real pretrained weights
 	PATH="$(abspath $(BIN)):$$PATH" sh docs/demo.sh
 
 test: $(STAMP) ## run every test but the slow ones
 	$(BIN)/python -m pytest -q -m "not slow" -n auto
+
+test-slurm: $(STAMP) ## run a sweep through a real Slurm on this machine; takes root, and installs it from Debian
+	command -v slurmctld >/dev/null || (apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(SLURM_PACKAGES))
+	LTBENCH_TEST_SLURM=1 $(BIN)/python -m pytest -q tests/slurm
 
 lint: $(STAMP) ## format, lint, types and import contracts
 	$(BIN)/ruff format --check .

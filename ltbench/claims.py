@@ -25,7 +25,7 @@ from ltbench.errors import BusyError, LtbenchError
 
 FOLDER = ".claims"
 
-HEARTBEAT_SECONDS = 5.0
+HEARTBEAT_SECONDS = 2.0
 STALE_SECONDS = 180.0
 """How old the heartbeat of a holder on another machine may be: a network file system may show one a minute late."""
 

@@ -14,6 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from pydantic import ByteSize, TypeAdapter, ValidationError
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from ltbench import __version__
 from ltbench.errors import SpecError
@@ -58,18 +59,26 @@ def resolve_device(name: str) -> str:
     Raises:
         SpecError: another name, or a CUDA device that torch does not see.
     """
+    if name == "cpu":
+        return name
     import torch
 
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cpu":
-        return name
     kind, _, index = name.partition(":")
     if kind != "cuda" or (index and not index.isdigit()):
         raise SpecError(f"Expected device auto, cpu, cuda or cuda:N, got {name!r}. Pass --device auto.")
     if int(index or 0) >= torch.cuda.device_count():
         raise SpecError(f"Expected {name}, got {torch.cuda.device_count()} CUDA devices. Pass --device cpu.")
     return name
+
+
+def use_threads(count: int) -> None:
+    """Let this process compute on so many threads from now on; to be called from the thread that computes."""
+    os.environ["OMP_NUM_THREADS"] = str(count)  # read by libraries that are yet to be loaded, and by `usable_cores`
+    threadpool_limits(limits=count)  # OpenMP and BLAS of those that are
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(count)
 
 
 def parse_size(text: str, option: str = "--cache-size") -> int:

@@ -23,7 +23,8 @@ class UnknownNameError(LtbenchError):
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
         self.kind, self.name, self.known = kind, name, sorted(known)
-        super().__init__(f"Expected the name of a {kind}, got {name!r}. {suggest(name, self.known)}")
+        article = "an" if kind[0] in "aeio" else "a"
+        super().__init__(f"Expected the name of {article} {kind}, got {name!r}. {suggest(name, self.known)}")
 
 
 class SpecError(LtbenchError):

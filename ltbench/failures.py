@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from ltbench.core import RunSpec
 from ltbench.errors import LtbenchError
 
 FOLDER = "failures"
@@ -38,13 +37,12 @@ class Failure:
     id: str = field(default_factory=lambda: uuid4().hex)
 
     @classmethod
-    def of(cls, spec: RunSpec, error: BaseException) -> Failure:
-        """Return the failure that an exception is."""
+    def of(cls, run: str, spec: Mapping[str, Any], error: BaseException) -> Failure:
+        """Return the failure of a run that an exception is."""
         text = str(error).strip().partition("\n")[0]
         if isinstance(error, LtbenchError):
-            return cls(spec.hash, spec.payload(), text)
-        trace = "".join(traceback.format_exception(error))
-        return cls(spec.hash, spec.payload(), f"{type(error).__name__}: {text}", trace)
+            return cls(run, spec, text)
+        return cls(run, spec, f"{type(error).__name__}: {text}", "".join(traceback.format_exception(error)))
 
 
 def write_failure(results: Path, failure: Failure) -> None:

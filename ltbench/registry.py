@@ -10,9 +10,10 @@ import fnmatch
 import importlib
 import pkgutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import entry_points
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +92,7 @@ def presets(method: type[Method]) -> dict[str, Preset]:
     path = Path(module_file).parent / "presets.yaml" if module_file else None
     if path is None or not path.is_file():
         return {}
-    content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    content = _parsed(path, path.stat().st_mtime_ns) or {}
     if not isinstance(content, dict):
         raise SpecError(f"Expected a mapping of presets in {path}, got {type(content).__name__}. Write name: settings.")
     return {name: _preset(path, method, str(name), settings) for name, settings in content.items()}
@@ -114,6 +115,18 @@ def choose_preset(method: type[Method], name: str | None, split: str) -> Preset:
     return Preset("defaults", "The defaults of the hyper-parameters.")
 
 
+@cache
+def _announced(find: Callable[..., Iterable[EntryPoint]]) -> tuple[EntryPoint, ...]:
+    """Return the entry points of the group; finding them reads the metadata of every installed package, so once."""
+    return tuple(find(group=GROUP))
+
+
+@cache
+def _parsed(path: Path, modified: int) -> Any:
+    """Return the content of a YAML file as it was when last modified."""
+    return yaml.safe_load(path.read_text(encoding="utf-8"))
+
+
 def _targets() -> dict[str, str]:
     package = importlib.import_module(PACKAGE)
     targets = {
@@ -121,7 +134,7 @@ def _targets() -> dict[str, str]:
         for module in pkgutil.iter_modules(package.__path__)
         if module.ispkg
     }
-    for entry in entry_points(group=GROUP):
+    for entry in _announced(entry_points):
         if entry.name in targets:
             raise LtbenchError(
                 f"Expected one method named {entry.name!r}, got {targets[entry.name]} and {entry.value}. Rename one."

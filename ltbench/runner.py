@@ -210,7 +210,7 @@ def run(planned: Plan, split: Split, dataset: Dataset, harness: Harness) -> Outc
         except Exception as error:
             claim.check()
             with suppress(OSError):  # a full disk, which the error itself tells
-                write_failure(harness.results, Failure.of(spec, error))
+                write_failure(harness.results, Failure.of(spec.hash, spec.payload(), error))
             raise
         clear_failure(harness.results, spec.hash)
     return Outcome(record, folder, reused=False)

@@ -16,7 +16,7 @@ def _raised(error: Exception) -> Failure:
     try:
         raise error
     except type(error) as caught:
-        return Failure.of(SPEC, caught)
+        return Failure.of(SPEC.hash, SPEC.payload(), caught)
 
 
 def test_a_failure_reads_back_and_is_forgotten(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ltbench import __version__
-from ltbench.cli import datasets, doctor, figures, heatmaps, methods, report, runs, splits, tables
+from ltbench.cli import datasets, doctor, figures, heatmaps, methods, records, report, runs, splits, sweeps, tables
 from ltbench.errors import LtbenchError
 
 INTERRUPTED = 130
@@ -55,6 +55,10 @@ app.add_typer(datasets.app, name="datasets")
 app.add_typer(methods.app, name="methods")
 app.command("make-splits")(splits.make_splits)
 app.command("run")(runs.run)
+app.command("plan")(sweeps.plan)
+app.command("sweep")(sweeps.sweep)
+app.command("status")(sweeps.status)
+app.add_typer(records.app, name="runs")
 app.command("table")(tables.table)
 app.command("compare")(tables.compare)
 app.add_typer(figures.app, name="figure")

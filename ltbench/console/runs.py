@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from ltbench.console.output import new_table, open_console, percent, print_json
+from ltbench.records import RunRecord
 from ltbench.runner import Outcome
 
 
@@ -25,6 +26,13 @@ def print_outcome(outcome: Outcome, as_json: bool) -> None:
             }
         )
         return
+    console = open_console()
+    print_metrics(record, console)
+    _print_where(outcome, console)
+
+
+def print_metrics(record: RunRecord, console: Console) -> None:
+    """Print metrics by category and group in percent, and why some have no value."""
     metrics = list(record.metrics)
     table = new_table("", *(metric.replace("_", " ") for metric in metrics))
     groups = [*sorted(record.counts), "high", "low", "avg"]
@@ -33,7 +41,6 @@ def print_outcome(outcome: Outcome, as_json: bool) -> None:
             table.add_section()
         values = [record.metrics[metric].get(group) for metric in metrics]
         table.add_row(escape(group), *("–" if value is None else f"{100 * value:.2f}" for value in values))
-    console = open_console()
     console.print(f"{record.method.title} on {record.spec.split}, protocol {record.spec.protocol.name}, percent")
     console.print(table)
     reasons = {
@@ -47,7 +54,6 @@ def print_outcome(outcome: Outcome, as_json: bool) -> None:
     }
     for reason, places in reasons.items():
         console.print(f"no value ({escape(reason)}): {escape(', '.join(places))}", highlight=False)
-    _print_where(outcome, console)
 
 
 def _print_where(outcome: Outcome, console: Console) -> None:

@@ -1,0 +1,132 @@
+"""`ltbench runs`: list, show, compare, remove and export what runs have left."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ltbench.cli.options import DEFAULT_RESULTS, AsJson, Results
+from ltbench.errors import SpecError
+
+app = typer.Typer(rich_markup_mode="rich")
+
+Run = Annotated[str, typer.Argument(help="Folder of a run, or the first digits of its hash.")]
+
+
+@app.callback(invoke_without_command=True)
+def list_runs(context: typer.Context, results: Results = DEFAULT_RESULTS, as_json: AsJson = False) -> None:
+    """List the finished runs, or show, compare, remove or export some.
+
+    Examples:
+      ltbench runs
+
+      ltbench runs show 0123ab
+
+      ltbench runs export --out runs.csv
+    """
+    if context.invoked_subcommand:
+        return
+    from ltbench.console.records import print_problems, print_runs
+    from ltbench.records import stream_records
+
+    problems: list[str] = []
+    print_runs(stream_records(results, problems), as_json)
+    print_problems(problems)
+
+
+@app.command("show")
+def show(run: Run, results: Results = DEFAULT_RESULTS, as_json: AsJson = False) -> None:
+    """Show a run: what was run, its metrics, its seconds and memory, and on what it ran.
+
+    Examples:
+      ltbench runs show 0123ab
+
+      ltbench runs show results/runs/0123456789abcdef --json
+    """
+    from ltbench.console.records import print_run
+    from ltbench.inspection import find_run
+
+    print_run(find_run(run, results), as_json)
+
+
+@app.command("diff")
+def diff(before: Run, after: Run, results: Results = DEFAULT_RESULTS, as_json: AsJson = False) -> None:
+    """Show in what two runs differ: specification, environment and metrics.
+
+    Examples:
+      ltbench runs diff 0123ab 4567cd
+    """
+    from ltbench.console.records import print_differences
+    from ltbench.exports import differences
+    from ltbench.inspection import find_run
+
+    first, second = find_run(before, results), find_run(after, results)
+    print_differences(first, second, differences(first, second), as_json)
+
+
+@app.command("rm")
+def remove(
+    runs: Annotated[list[str] | None, typer.Argument(help="Folders of runs, or the first digits of hashes.")] = None,
+    failed: Annotated[bool, typer.Option("--failed", help="What is left of all runs that failed.")] = False,
+    damaged: Annotated[bool, typer.Option("--damaged", help="All runs whose record cannot be read.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    results: Results = DEFAULT_RESULTS,
+    as_json: AsJson = False,
+) -> None:
+    """Remove runs with all that they left.
+
+    Examples:
+      ltbench runs rm 0123ab 4567cd
+
+      ltbench runs rm --failed --yes
+    """
+    from ltbench.console.output import print_json
+    from ltbench.failures import failed_runs
+    from ltbench.removal import damaged_runs, remove_run, runs_named
+
+    chosen = runs_named(results, runs or [])
+    chosen += failed_runs(results) if failed else []
+    chosen += damaged_runs(results) if damaged else []
+    chosen = list(dict.fromkeys(chosen))
+    if chosen and not yes and not sys.stdin.isatty():
+        raise SpecError(f"Expected --yes to remove {len(chosen)} runs where nobody can be asked. Add --yes.")
+    if chosen and not yes:
+        typer.confirm(f"Remove {len(chosen)} runs from {results}?", abort=True, err=True)
+    for run in chosen:
+        remove_run(results, run)
+    if as_json:
+        print_json({"removed": chosen})
+    else:
+        print(f"{len(chosen)} removed")
+
+
+@app.command("export")
+def export_runs(
+    out: Annotated[Path, typer.Option(help="File to write: .csv or .parquet.")],
+    scores: Annotated[bool, typer.Option("--scores", help="A row a test image instead of a row a metric.")] = False,
+    results: Results = DEFAULT_RESULTS,
+    as_json: AsJson = False,
+) -> None:
+    """Write all finished runs into one file: a row for each run, metric and group, or for each run and test image.
+
+    Examples:
+      ltbench runs export --out runs.csv
+
+      ltbench runs export --scores --out scores.parquet
+    """
+    from ltbench.console.output import print_json
+    from ltbench.console.records import print_problems
+    from ltbench.exports import export, metric_rows, score_rows
+    from ltbench.records import stream_records
+
+    problems: list[str] = []
+    rows = (score_rows if scores else metric_rows)(stream_records(results, problems))
+    count = export(rows, out)
+    print_problems(problems)
+    if as_json:
+        print_json({"file": str(out), "rows": count})
+    else:
+        print(f"{out}: {count} rows")

@@ -1,0 +1,105 @@
+"""Finished runs: lists, one in full, and two side by side."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from rich.markup import escape
+
+from ltbench.console.output import new_table, open_console, print_json
+from ltbench.console.runs import print_metrics
+from ltbench.exports import Difference
+from ltbench.records import RunRecord
+
+LISTED = "image_auroc"
+"""The metric that a list of runs shows."""
+
+
+def print_problems(problems: Iterable[str]) -> None:
+    """Print on standard error which records were left out."""
+    for problem in problems:
+        print(f"ltbench: left out: {problem}", file=sys.stderr)
+
+
+def print_runs(records: Iterable[RunRecord], as_json: bool) -> None:
+    """Print a line a run."""
+    rows = [_row(record) for record in records]
+    if as_json:
+        print_json({"runs": rows})
+        return
+    if not rows:
+        print("no finished runs here")
+        return
+    table = new_table("run", "method", "preset", "split", "seed", "protocol", "image AUROC", "created")
+    for row in rows:
+        value = "–" if row["value"] is None else f"{100 * row['value']:.2f}"
+        shown = (row["run"], row["method"], row["preset"], row["split"], str(row["seed"]), row["protocol"], value)
+        table.add_row(*map(escape, shown), row["created"].replace("T", " ").partition("+")[0])
+    open_console().print(table)
+
+
+def _row(record: RunRecord) -> dict[str, Any]:
+    spec = record.spec
+    return {
+        "run": spec.hash,
+        "method": spec.method,
+        "preset": record.preset,
+        "split": spec.split,
+        "seed": spec.seed,
+        "protocol": spec.protocol.name,
+        "value": record.metrics.get(LISTED, {}).get("avg"),
+        "created": record.created,
+    }
+
+
+def print_run(record: RunRecord, as_json: bool) -> None:
+    """Print all of a run but its scores by image."""
+    values = record.to_json()
+    values.pop("scores")
+    if as_json:
+        print_json(values)
+        return
+    console = open_console()
+    spec = record.spec
+    console.print(
+        f"[bold]{escape(record.method.title)}[/bold] on {escape(spec.split)}, seed {spec.seed}, run {spec.hash}"
+    )
+    table = new_table("", "")
+    rows = {
+        "preset": record.preset,
+        "protocol": spec.protocol.name,
+        **{f"-p {name}": value for name, value in spec.parameters.items()},
+        "seconds": ", ".join(f"{phase} {value:g}" for phase, value in record.seconds.items()),
+        "peak memory, MiB": ", ".join(f"{phase} {value:.0f}" for phase, value in record.peak_memory_mib.items()),
+        "created": record.created,
+        **{name: value for name, value in record.environment.items() if value is not None},
+    }
+    for name, value in rows.items():
+        table.add_row(escape(str(name)), escape(str(value)))
+    console.print(table)
+    print_metrics(record, console)
+
+
+def print_differences(before: RunRecord, after: RunRecord, differences: Sequence[Difference], as_json: bool) -> None:
+    """Print in what two runs differ."""
+    if as_json:
+        print_json({"differences": [asdict(difference) for difference in differences]})
+        return
+    if not differences:
+        print("the runs are equal")
+        return
+    table = new_table("", before.spec.hash, after.spec.hash, "difference")
+    for found in differences:
+        both = isinstance(found.before, float) and isinstance(found.after, float)
+        change = f"{100 * (found.after - found.before):+.2f}" if both and found.name.startswith("metrics.") else ""
+        table.add_row(escape(found.name), *(escape(_text(value)) for value in (found.before, found.after)), change)
+    open_console().print(table)
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.4f}" if isinstance(value, float) else str(value)

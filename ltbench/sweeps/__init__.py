@@ -1,0 +1,1 @@
+"""Sweeps: which runs a grid stands for, which of them are missing, and how far they are."""

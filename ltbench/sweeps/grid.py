@@ -1,0 +1,269 @@
+"""A grid: methods x splits x presets x hyper-parameters x seeds, from the command line, a YAML file, or by name."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from glob import glob
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from ltbench.errors import DataError, SpecError, UnknownNameError
+from ltbench.parameters import parse_assignments
+from ltbench.registry import method_class, method_names, presets
+from ltbench.splits.files import committed_names
+
+SHIPPED = files("ltbench.sweeps") / "grids"
+"""The folder of the grids that ship, as YAML files."""
+
+
+def parse_seeds(value: object) -> list[int]:
+    """Return `3`, `"0-4"`, `"0-2,7"` or a list of such as numbers, in order.
+
+    Raises:
+        ValueError: anything else.
+    """
+    if isinstance(value, list):
+        return [seed for item in value for seed in parse_seeds(item)]
+    found: list[int] = []
+    for part in str(value).split(","):
+        match = re.fullmatch(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?", part)
+        if match is None or isinstance(value, bool) or int(match[2] or match[1]) < int(match[1]):
+            raise ValueError(f"Expected seeds such as 0-4 or 0,2,7, got {value!r}.")
+        found += range(int(match[1]), int(match[2] or match[1]) + 1)
+    return found
+
+
+def _listed(value: object) -> object:
+    """Return names as a list, written as one or as text with commas."""
+    if isinstance(value, str):
+        return [name.strip() for name in value.split(",") if name.strip()]
+    return value
+
+
+Names = Annotated[list[str], BeforeValidator(_listed)]
+Seeds = Annotated[list[int], BeforeValidator(parse_seeds)]
+
+
+class Part(BaseModel):
+    """The product of its lists."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    methods: Names = Field([], description="method names or patterns")
+    splits: Names = Field([], description="split names, patterns or files")
+    seeds: Seeds = Field([0], description="0-4 or a list")
+    presets: Names = Field([], description="preset names or patterns; without, the one that goes with method and split")
+    parameters: dict[str, Any] = Field({}, description="hyper-parameter: value, or a list of values to try")
+    protocol: str | None = Field(None, description="protocol name; without, the preset's")
+
+
+class Grid(Part):
+    """A part whose keys are the defaults of further parts, with how to run it."""
+
+    description: str = Field("", description="one line")
+    parts: list[Part] = Field([], description="products of their own")
+    executor: str = Field("local", description="local, slurm, print or another's name")
+    options: dict[str, Any] = Field({}, description="the executor's options")
+
+
+@dataclass(frozen=True)
+class Request:
+    """One combination of a grid, as names."""
+
+    method: str
+    split: str
+    preset: str | None = None
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    protocol: str | None = None
+    seed: int = 0
+
+
+def grid_names() -> list[str]:
+    """Return the names of the grids that ship, sorted."""
+    return sorted(entry.name.removesuffix(".yaml") for entry in SHIPPED.iterdir() if entry.name.endswith(".yaml"))
+
+
+def read_grid(name_or_path: str) -> Grid:
+    """Return a grid that ships, by name, or one in a YAML file.
+
+    Raises:
+        UnknownNameError: no grid of that name, or an unknown key in the file.
+        DataError: the file cannot be read.
+        SpecError: it is no YAML, or a value has the wrong type.
+    """
+    is_path = name_or_path.endswith((".yaml", ".yml")) or "/" in name_or_path
+    if not is_path and name_or_path not in grid_names():
+        raise UnknownNameError("grid (or YAML file)", name_or_path, grid_names())
+    try:
+        text = (Path(name_or_path) if is_path else SHIPPED / f"{name_or_path}.yaml").read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"Expected a grid in {name_or_path}, got: {error}. Mend the path.") from error
+    try:
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise SpecError(f"Expected YAML in {name_or_path}, got: {' '.join(str(error).split())}. Mend it.") from None
+    if not isinstance(content, dict):
+        raise SpecError(f"Expected keys and values in {name_or_path}, got {type(content).__name__}. Write methods: ...")
+    return validate_grid(content, name_or_path)
+
+
+def validate_grid(content: Mapping[str, Any], source: str) -> Grid:
+    """Return a grid from plain values.
+
+    Raises:
+        UnknownNameError: an unknown key; the nearest is offered.
+        SpecError: a value of the wrong type.
+    """
+    parts = content.get("parts") or []
+    _refuse_unknown(content, Grid, source)
+    for part in parts if isinstance(parts, list) else []:
+        _refuse_unknown(part if isinstance(part, Mapping) else {}, Part, source)
+    try:
+        return Grid.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        why = first["msg"].removeprefix("Value error, ").rstrip(".")
+        raise SpecError(f"Expected a valid {where} in {source}, got {first['input']!r}: {why}. Mend it.") from None
+
+
+def _refuse_unknown(content: Mapping[str, Any], model: type[BaseModel], source: str) -> None:
+    unknown = sorted(str(key) for key in set(content) - set(model.model_fields))
+    if unknown:
+        raise UnknownNameError(f"key in {source}", unknown[0], model.model_fields)
+
+
+def parse_values(assignments: Iterable[str]) -> dict[str, list[Any]]:
+    """Return `["coreset_ratio=0.1,0.01", "layers=[2,3],[3]"]` as hyper-parameter -> values to try.
+
+    Raises:
+        SpecError: no `=`, or a value that is no YAML.
+    """
+    found: dict[str, list[Any]] = {}
+    for assignment in assignments:
+        name, equals, text = assignment.partition("=")
+        pieces = _split_outside_brackets(text) if equals else [text]
+        found[name.strip()] = [
+            value for piece in pieces for value in parse_assignments([f"{name}{equals}{piece}"]).values()
+        ]
+    return found
+
+
+def _split_outside_brackets(text: str) -> list[str]:
+    """Return the pieces of a text between its commas, but for those inside brackets or quotes."""
+    pieces, depth, quote = [""], 0, ""
+    for mark in text:
+        if quote:
+            quote = "" if mark == quote else quote
+        elif mark in "'\"":
+            quote = mark
+        elif mark in "[{":
+            depth += 1
+        elif mark in "]}":
+            depth -= 1
+        if mark == "," and not depth and not quote:
+            pieces.append("")
+        else:
+            pieces[-1] += mark
+    return pieces
+
+
+def requests(grid: Grid) -> list[Request]:
+    """Return the combinations of a grid, each once, in its order.
+
+    Raises:
+        SpecError: a part without methods or splits.
+        UnknownNameError: a pattern that no method or split has.
+    """
+    found: dict[str, Request] = {}
+    for part in _parts(grid):
+        if not part.methods or not part.splits:
+            lacking = "splits" if part.methods else "methods"
+            raise SpecError(f"Expected methods and splits, got no {lacking}. Give --{lacking}, or --config GRID.")
+        for request in _product(part):
+            found.setdefault(repr(request), request)
+    return list(found.values())
+
+
+def _parts(grid: Grid) -> Iterator[Part]:
+    names = Part.model_fields
+    own = {name: getattr(grid, name) for name in names if name in grid.model_fields_set}
+    if not grid.parts:
+        yield Part.model_construct(**{name: getattr(grid, name) for name in names})
+    for part in grid.parts:
+        given = {name: getattr(part, name) for name in part.model_fields_set}
+        merged = own | given | {"parameters": own.get("parameters", {}) | given.get("parameters", {})}
+        yield Part.model_construct(**({name: getattr(part, name) for name in names} | merged))
+
+
+def _product(part: Part) -> Iterator[Request]:
+    methods = expand(part.methods, method_names(), "method")
+    splits = expand(part.splits, committed_names(), "split")
+    lists = [value if isinstance(value, list) else [value] for value in part.parameters.values()]
+    settings = [(method, preset) for method in methods for preset in _presets(part.presets, method)]
+    for split, (method, preset) in itertools.product(splits, settings):
+        for values in itertools.product(*lists):
+            parameters = dict(zip(part.parameters, values, strict=True))
+            for seed in part.seeds:
+                yield Request(method, split, preset, parameters, part.protocol, seed)
+
+
+def _presets(names: Sequence[str], method: str) -> list[str | None]:
+    if not any(_is_pattern(name) for name in names):
+        return [*names] or [None]
+    return [*expand(names, list(presets(method_class(method))), f"preset of {method}")]
+
+
+def _is_pattern(name: str) -> bool:
+    return any(mark in name for mark in "*?[")
+
+
+def expand(names: Sequence[str], known: Sequence[str], kind: str) -> list[str]:
+    """Return names with patterns replaced by what they match; files are given by absolute paths.
+
+    Raises:
+        UnknownNameError: a pattern that matches nothing.
+    """
+    found: list[str] = []
+    for name in names:
+        is_file = kind == "split" and ("/" in name or name.endswith(".json"))
+        if not is_file and not _is_pattern(name):
+            found.append(name)
+            continue
+        matches = sorted(glob(name)) if is_file else [each for each in known if fnmatchcase(each, name)]  # noqa: PTH207
+        if not matches and is_file and not _is_pattern(name):
+            matches = [name]  # a file that is not there is named when it is read
+        if not matches:
+            raise UnknownNameError(f"{kind} (a pattern)", name, known)
+        found += [str(Path(match).resolve()) for match in matches] if is_file else matches
+    return list(dict.fromkeys(found))
+
+
+def choose(
+    found: Sequence[Request], methods: Sequence[str], splits: Sequence[str], seeds: Sequence[int]
+) -> list[Request]:
+    """Return the requests that fit names or patterns and seeds; an empty list of them lets all through.
+
+    Raises:
+        SpecError: none is left.
+    """
+
+    def fits(name: str, wanted: Sequence[str]) -> bool:
+        return not wanted or any(fnmatchcase(name, pattern) for pattern in wanted)
+
+    chosen = [
+        request
+        for request in found
+        if fits(request.method, methods) and fits(request.split, splits) and (not seeds or request.seed in seeds)
+    ]
+    if not chosen:
+        raise SpecError("Expected cells of the grid, got none that fit. Widen --methods, --splits or --seeds.")
+    return chosen

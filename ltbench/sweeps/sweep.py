@@ -1,0 +1,69 @@
+"""Run a plan through an executor, and leave a manifest that `ltbench status` reads."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from uuid import uuid4
+
+from pydantic import TypeAdapter, ValidationError
+
+from ltbench.core import sha256_of
+from ltbench.errors import LtbenchError
+from ltbench.executors.cells import Cell, Settings
+from ltbench.executors.interface import Event, Executor
+from ltbench.sweeps.plan import SweepPlan
+
+FOLDER = "sweeps"
+
+_CELLS = TypeAdapter(list[Cell])
+
+
+def sweep(plan: SweepPlan, settings: Settings, executor: Executor, *, retry_failed: bool) -> Iterator[Event]:
+    """Run what a plan says is missing and yield what happens.
+
+    Args:
+        plan: the plan.
+        settings: where and how cells run.
+        executor: what gets them run.
+        retry_failed: try cells again that failed.
+
+    Raises:
+        LtbenchError: the results folder cannot be written to, or the executor cannot work.
+    """
+    cells = plan.to_run(retry_failed=retry_failed)
+    if cells:
+        write_manifest(settings.results, [planned.cell for planned in plan.cells if planned.cell.run])
+        yield from executor.execute(cells, settings)
+
+
+def write_manifest(results: Path, cells: Sequence[Cell]) -> None:
+    """Write down which cells a sweep consists of, in `<results>/sweeps`; the same cells are one file.
+
+    Raises:
+        LtbenchError: the results folder cannot be written to.
+    """
+    name = sha256_of(sorted(cell.run for cell in cells))[:16]
+    temporary = results / FOLDER / f".{name}.{uuid4().hex}"
+    try:
+        temporary.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(json.dumps([asdict(cell) for cell in cells], indent=1), encoding="utf-8")
+        temporary.replace(results / FOLDER / f"{name}.json")
+    except OSError as error:
+        raise LtbenchError(
+            f"Expected to write to {results}, got {error.strerror}. Free space or pass another --results."
+        ) from error
+
+
+def read_manifests(results: Path) -> list[Cell]:
+    """Return the cells of all sweeps into a results folder, each once; a damaged manifest tells of none."""
+    found: dict[str, Cell] = {}
+    for path in sorted((results / FOLDER).glob("[!.]*.json"), key=lambda path: path.stat().st_mtime):
+        try:
+            cells = _CELLS.validate_json(path.read_bytes())
+        except (OSError, ValidationError):
+            continue
+        found |= {cell.run: cell for cell in cells}
+    return list(found.values())

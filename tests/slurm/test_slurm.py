@@ -1,0 +1,115 @@
+"""Sweeps through a real Slurm: arrays, and tasks that are cancelled, requeued and out of time. `make test-slurm`."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from ltbench.records import RunRecord, read_records
+from tests.slurm.cluster import missing_programs, slurm_cluster
+from tests.sweeps.conftest import Home
+
+pytestmark = pytest.mark.skipif(
+    "LTBENCH_TEST_SLURM" not in os.environ, reason="starts a real Slurm, which takes root: run `make test-slurm`"
+)
+
+GRID = ("--methods", "counted", "--splits", "parts_full,parts_step2", "--seeds", "0-2")
+SLURM = ("--executor", "slurm", "-x", "partition=main", "-x", "cpus=1", "-x", "memory=500MiB", "-x", "time=10min")
+WAIT = ("-x", "wait=true")
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """A running Slurm."""
+    assert missing_programs() == []
+    with slurm_cluster(tmp_path_factory.mktemp("slurm") / "cluster") as environment:
+        yield environment
+
+
+@pytest.fixture
+def there(home: Home, cluster: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Home:
+    """The tests' home, where Slurm is found."""
+    for name in ("SLURM_CONF", "PATH"):
+        monkeypatch.setenv(name, cluster[name])
+    return home
+
+
+def _numbers(results: Path) -> dict[str, object]:
+    records, problems = read_records(results)
+    assert problems == []
+    return {r.spec.hash: _number(r) for r in records}
+
+
+def _number(record: RunRecord) -> object:
+    return record.spec.payload(), record.metrics, record.missing, dict(record.scores)
+
+
+def _running_task() -> str:
+    """Return the id of a task that runs."""
+    command = ["squeue", "--noheader", "--states=RUNNING", "--format=%i"]
+    return next(iter(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()), "")
+
+
+def _wait_for(is_so: Callable[[], object], seconds: float = 90) -> None:
+    deadline = time.monotonic() + seconds
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def test_a_cancelled_task_is_resumed_and_nothing_else_repeated(there: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    serial = there.folder / "serial"
+    assert there.run("sweep", *GRID, results=serial)[0] == 0
+    (there.folder / "executions").unlink()
+    monkeypatch.setenv("SWEEP_NAP", "8")
+    sweep = there.start("sweep", *GRID, *SLURM, *WAIT)
+    _wait_for(lambda: there.executions)
+    subprocess.run(["scancel", _running_task()], check=True)
+    _, err = sweep.communicate(timeout=300)
+    assert sweep.returncode == 1
+    assert "its job ended before it was done" in err
+    assert len(_numbers(there.results)) == 5
+    monkeypatch.setenv("SWEEP_NAP", "0")
+    code, _, err = there.run("sweep", *GRID, *SLURM, *WAIT)
+    assert code == 0
+    assert "1 to run" in err
+    assert _numbers(there.results) == _numbers(serial)
+    assert sorted(Counter(there.executions).values()) == [2, 2, 3], "each cell once, but for the one that was cancelled"
+
+
+@pytest.mark.parametrize("how", ["requeued", "out of time"])
+def test_a_task_that_slurm_starts_again_goes_on(there: Home, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+    monkeypatch.setenv("SWEEP_NAP", "8")
+    sweep = there.start("sweep", "-m", "counted", "-s", "parts_full", *SLURM, *WAIT)
+    _wait_for(lambda: there.executions)
+    task = _running_task()
+    if how == "requeued":
+        subprocess.run(["scontrol", "requeue", task], check=True)
+    else:
+        subprocess.run(["scancel", "--signal=USR2", task], check=True)
+    _, err = sweep.communicate(timeout=400)
+    assert sweep.returncode == 0, err
+    assert len(there.executions) == 2
+    assert len(_numbers(there.results)) == 1
+
+
+def test_features_come_first_and_the_rest_depends_on_them(there: Home) -> None:
+    grid = ("-m", "patchcore", "-s", "parts_full,parts_step2", "--preset", "offline")
+    small = ("-p", "weights=random", "-p", "coreset_ratio=0.1,0.2", "-x", "memory=3GB")
+    sweep = there.start("sweep", *grid, *SLURM, *small, *WAIT)
+    _wait_for(_dependency, 120)
+    _, err = sweep.communicate(timeout=400)
+    assert sweep.returncode == 0, err
+    assert len(_numbers(there.results)) == 4
+
+
+def _dependency() -> str:
+    command = ["squeue", "--noheader", "--states=PENDING", "--format=%E"]
+    found = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    return next((each for each in found if each.startswith("afterany")), "")
