@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -169,3 +170,35 @@ def test_unknown_layouts_and_broken_files_are_told(tmp_path: Path) -> None:
     (tmp_path / "bad.yaml").write_text("ltad-3: {caption: x}\n")
     with pytest.raises(DataError, match="paper"):
         layouts(tmp_path / "bad.yaml")
+
+
+def test_presets_of_layouts_are_the_rows_they_stand_for() -> None:
+    """Each preset that a row names exists, and gives the hyper-parameters by which the row is known."""
+    checked = set()
+    for name, layout in layouts().items():
+        for row in layout.rows:
+            if row.method not in method_names():
+                continue
+            known = presets(method_class(row.method))
+            for pattern in row.presets:
+                matching = [preset for preset in known if fnmatchcase(preset, pattern)]
+                assert matching, f"{name}, {row.published}: no preset {pattern!r} of {row.method}"
+                for preset in matching:
+                    values = plain(resolve(method_class(row.method), known[preset].parameters))
+                    for key, value in row.parameters.items():
+                        assert values.get(key) == value, f"{name}, {row.published}: {key} of preset {preset}"
+                    checked.add((row.method, preset))
+    assert {("patchcore", "tailedcore"), ("tailedcore", "paper_visa")} <= checked
+
+
+def test_no_preset_stands_for_two_rows_of_a_table() -> None:
+    for name, layout in layouts().items():
+        for method in {row.method for row in layout.rows if row.method in method_names()}:
+            for preset, settings in presets(method_class(str(method))).items():
+                values = plain(resolve(method_class(str(method)), settings.parameters))
+                rows = [
+                    row.published
+                    for row in layout.rows
+                    if row.method == method and all(values.get(key) == own for key, own in row.parameters.items())
+                ]
+                assert len(rows) <= 1, f"{name}: {preset} of {method} is {rows}"
