@@ -27,7 +27,7 @@ from ltbench.memory import MemoryPlan, image_counts, plan_memory
 from ltbench.method import FeatureStore, ImageSet, Method, MethodInfo, Runtime
 from ltbench.metrics.groups import aggregate, evaluate_category, image_scores
 from ltbench.parameters import parse_assignments, plain, resolve
-from ltbench.progress import ConsoleProgress
+from ltbench.progress import ConsoleProgress, Position
 from ltbench.protocols import protocol_named
 from ltbench.records import MAPS, RECORD, RunRecord, new_folder, read_record, run_folder, write_record
 from ltbench.registry import choose_preset, method_class
@@ -241,6 +241,7 @@ def _finished(folder: Path, harness: Harness) -> RunRecord | None:
 
 def _describe(planned: Plan, progress: ConsoleProgress) -> Callable[[], dict[str, Any]]:
     """Return what the claim tells of a run while it goes on."""
+    progress.position = Position()  # a process may do many runs
     spec, since = planned.spec, time.time()
     run = {"method": spec.method, "split": spec.split, "seed": spec.seed, "preset": planned.preset, "since": since}
     return lambda: {**run, "position": asdict(progress.position)}

@@ -138,7 +138,8 @@ class SweepView:
             self.failed.append({"run": report.run, "title": event.cell.title, "reason": report.reason})
         text = {"done": f"done in {duration(report.seconds)}", "found": "found done"}.get(report.state, report.state)
         reason = f": {report.reason}" if report.reason else ""
-        self._say(f"{self.counts.total()}/{self._total} {event.cell.title}: {text}{reason}{self._left()}")
+        left = self._left()
+        self._say(f"{self.counts.total()}/{self._total} {event.cell.title}: {text}{reason}{left and f', {left}'}")
 
     def _say(self, text: str) -> None:
         self._console.print(text, highlight=False, markup=False, soft_wrap=True)
@@ -147,7 +148,7 @@ class SweepView:
         done = self.counts.total()
         if not done or done == self._total:
             return ""
-        return f", {duration((time.monotonic() - self._start) / done * (self._total - done))} left"
+        return f"{duration((time.monotonic() - self._start) / done * (self._total - done))} left"
 
 
 def print_end(plan: SweepPlan, view: SweepView, as_json: bool, *, retried: bool) -> bool:
