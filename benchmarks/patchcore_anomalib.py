@@ -25,10 +25,10 @@ from ltbench.blocks.backbones import load_backbone
 from ltbench.core import Dataset, Prediction
 from ltbench.datasets.folder import index_tree
 from ltbench.datasets.images import DiskImages
+from ltbench.examination import read_masks
 from ltbench.method import Runtime
 from ltbench.metrics.groups import evaluate_category
 from ltbench.protocols import PROTOCOLS
-from ltbench.runner import read_masks
 from methods.patchcore.method import PatchCore
 
 COMMON = PROTOCOLS["common"]

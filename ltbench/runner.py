@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-import hashlib
+import shutil
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from ltbench.blocks.feature_store import DiskFeatureStore, default_folder, scratch_folder
 from ltbench.claims import Claim, claimed
-from ltbench.core import Dataset, Prediction, Protocol, RunSpec, Sample, Split
-from ltbench.datasets.images import DiskImages, read_mask
+from ltbench.core import Dataset, RunSpec, Split
+from ltbench.datasets.images import DiskImages
 from ltbench.datasets.index import load_dataset, load_listing, locate
 from ltbench.diagnostics import diagnose
 from ltbench.environment import environment, parse_size, peak_memory, resolve_device
-from ltbench.errors import ContractError, DataError, NotApplicableError
+from ltbench.errors import DataError, NotApplicableError
+from ltbench.examination import CURVE, Examination, LearningCurve, shuffled
 from ltbench.failures import Failure, clear_failure, write_failure
 from ltbench.memory import MemoryPlan, image_counts, plan_memory
-from ltbench.method import FeatureStore, ImageSet, Method, MethodInfo, Runtime
-from ltbench.metrics.groups import aggregate, evaluate_category, image_scores
+from ltbench.method import FeatureStore, Method, MethodInfo, Runtime
 from ltbench.parameters import parse_assignments, plain, resolve
 from ltbench.progress import ConsoleProgress, Position
 from ltbench.protocols import protocol_named
@@ -77,6 +74,8 @@ class Harness:
         save_maps: keep the anomaly maps beside the record.
         wait: wait for a run that another process is doing.
         memory_limit: bytes that the process may take, or None.
+        eval_every: epochs between two points of a learning curve; 0 for none.
+        checkpoint_minutes: minutes between two checkpoints of a training.
     """
 
     results: Path
@@ -87,6 +86,8 @@ class Harness:
     save_maps: bool = False
     wait: bool = True
     memory_limit: int | None = None
+    eval_every: int = 0
+    checkpoint_minutes: float = 10.0
 
     @classmethod
     def of(
@@ -233,10 +234,13 @@ def _finished(folder: Path, harness: Harness) -> RunRecord | None:
     if harness.force or not (folder / RECORD).is_file() or (harness.save_maps and not (folder / MAPS).is_dir()):
         return None
     try:
-        return read_record(folder)
+        record = read_record(folder)
     except DataError as error:
         harness.progress.say(f"repeating a run whose record is damaged: {error}")
         return None
+    if harness.eval_every and CURVE not in record.notes:
+        harness.progress.say("this run is finished and has no learning curve; --force repeats it with one")
+    return record
 
 
 def _describe(planned: Plan, progress: ConsoleProgress) -> Callable[[], dict[str, Any]]:
@@ -259,7 +263,13 @@ def _record(planned: Plan, split: Split, dataset: Dataset, harness: Harness, cla
         if not harness.save_maps:
             maps.rmdir()
         write_record(temporary, record)
+    shutil.rmtree(checkpoints_folder(harness.results, planned.spec), ignore_errors=True)  # kept until all is written
     return record
+
+
+def checkpoints_folder(results: Path, spec: RunSpec) -> Path:
+    """Return where a run keeps what it needs to go on after an interruption; it goes when the record is written."""
+    return results / "checkpoints" / spec.hash
 
 
 def _plan_memory(planned: Plan, split: Split, harness: Harness) -> MemoryPlan | None:
@@ -273,32 +283,28 @@ def _plan_memory(planned: Plan, split: Split, harness: Harness) -> MemoryPlan | 
     return memory
 
 
-def shuffled(paths: Iterable[str]) -> list[str]:
-    """Return paths in an order that tells nothing: by the sha256 of the path.
-
-    Sorted paths would put contaminants, whose folder is `test`, beside one another and categories in blocks.
-    """
-    return sorted(paths, key=lambda path: hashlib.sha256(path.encode()).digest())
-
-
-def read_masks(dataset: Dataset, samples: Sequence[Sample], protocol: Protocol) -> NDArray[np.bool_] | None:
-    """Return the defect pixels of samples of one category, (N, H, W), or None if the category has no masks."""
-    if all(sample.mask is None for sample in samples):
-        return None
-    return np.stack([read_mask(dataset, sample, protocol) for sample in samples])
-
-
 def _run(
     planned: Plan, split: Split, dataset: Dataset, harness: Harness, maps: Path, limits: MemoryPlan | None
 ) -> RunRecord:
     spec, progress = planned.spec, harness.progress
     progress.seconds.clear()
     memory: dict[str, float] = {}
-    runtime = Runtime(spec.seed, harness.device, harness.feature_store, progress=progress)
+    named = planned.method.info.uses_categories
+    examination = Examination(split, dataset, spec.protocol, named, progress)
+    checkpoints = checkpoints_folder(harness.results, spec)
+    curve = LearningCurve(harness.eval_every, examination, checkpoints) if harness.eval_every else None
+    runtime = Runtime(
+        spec.seed,
+        harness.device,
+        harness.feature_store,
+        checkpoints=checkpoints,
+        checkpoint_minutes=harness.checkpoint_minutes,
+        after_epoch=curve,
+        progress=progress,
+    )
     if limits is not None:
         scratch = scratch_folder() if limits.streamed else None
         runtime = replace(runtime, scratch=scratch, memory_limit=limits.allowance, notes={"memory": limits.note})
-    named = planned.method.info.uses_categories
 
     def measured(phase: str) -> AbstractContextManager[Any]:
         stack = ExitStack()
@@ -311,25 +317,12 @@ def _run(
     images = DiskImages(dataset, order, spec.protocol, categories_visible=named)
     with progress.stage("fit"), measured("fit"):
         method = planned.method(**planned.values).fit(images, runtime)
-
-    values: dict[str, dict[str, float]] = {}
-    reasons: dict[str, dict[str, str]] = {}
-    scores: dict[str, list[dict[str, Any]]] = {}
-    for number, category in enumerate(sorted(split.test), start=1):
-        paths = shuffled(split.test[category])
-        tested = DiskImages(dataset, paths, spec.protocol, categories_visible=named)
-        with progress.stage(f"predict {category} {number}/{len(split.test)}"), measured("predict"):
-            prediction = _predict(method, tested, category)
-        with measured("evaluate"):
-            values[category], reasons[category] = _evaluate(prediction, paths, category, dataset, spec.protocol)
-        ranked = image_scores(prediction.scores, prediction.maps, spec.protocol)
-        scores[category] = [
-            {"path": path, "defect_type": dataset.by_path[path].defect_type, "score": float(score)}
-            for path, score in zip(paths, ranked, strict=True)
-        ]
-        if harness.save_maps:
-            _save_maps(maps / f"{category}.safetensors", prediction)
-    metrics, missing = aggregate(values, reasons, split.high, split.low)
+    found = examination.findings(method, measured, maps if harness.save_maps else None)
+    notes = dict(runtime.notes)
+    if curve is not None:
+        notes[CURVE] = curve.points
+    if diagnostics := diagnose(runtime.notes, order, split):
+        notes["diagnostics"] = diagnostics
     return RunRecord(
         spec=spec,
         method=planned.method.info,
@@ -340,36 +333,12 @@ def _run(
         high=split.high,
         low=split.low,
         counts=split.counts,
-        metrics=metrics,
-        missing=missing,
-        scores=scores,
+        metrics=found.metrics,
+        missing=found.missing,
+        scores=found.scores,
         seconds={phase: round(seconds, 3) for phase, seconds in progress.seconds.items()},
         peak_memory_mib=memory,
         environment=environment(harness.device),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        notes=runtime.notes | ({"diagnostics": found} if (found := diagnose(runtime.notes, order, split)) else {}),
+        notes=notes,
     )
-
-
-def _predict(method: Method, images: ImageSet, category: str) -> Prediction:
-    try:
-        prediction = method.predict(images)
-        prediction.check(len(images), images.size)
-    except ContractError as error:
-        raise ContractError(f"{method.info.name}, predicting {category}: {error}") from error
-    return prediction
-
-
-def _evaluate(
-    prediction: Prediction, paths: list[str], category: str, dataset: Dataset, protocol: Protocol
-) -> tuple[dict[str, float], dict[str, str]]:
-    samples = [dataset.by_path[path] for path in paths]
-    labels = np.array([sample.is_anomalous for sample in samples])
-    masks = read_masks(dataset, samples, protocol)
-    return evaluate_category(prediction.scores, labels, prediction.maps, masks, protocol)
-
-
-def _save_maps(path: Path, prediction: Prediction) -> None:
-    from safetensors.numpy import save_file
-
-    save_file({"maps": prediction.maps}, path)

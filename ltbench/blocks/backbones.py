@@ -181,6 +181,11 @@ def load_backbone(
     return Backbone(name, tuple(layers), network, sources.state_sha256(state), device)
 
 
+def channels_of(name: str, layers: Sequence[int]) -> tuple[int, ...]:
+    """Return the channels of each feature level of a timm network; no weights are needed."""
+    return _facts(_network(name, tuple(layers), seed=0))[2]
+
+
 def _network(name: str, layers: tuple[int, ...], seed: int) -> nn.Module:
     architecture = name.partition(".")[0]
     if not timm.is_model(architecture):

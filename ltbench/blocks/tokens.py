@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from ltbench.blocks.attention import Grid
 from ltbench.blocks.features import FeatureExtractor, Maps
-from ltbench.blocks.threads import torch_on_one_thread
-from ltbench.core import sha256_of
+from ltbench.blocks.threads import in_order, torch_on_one_thread
+from ltbench.core import Prediction, sha256_of
 from ltbench.errors import SpecError
 from ltbench.method import ImageSet, Runtime
 
@@ -120,6 +120,30 @@ class TokenExtractor(FeatureExtractor):
         if store is not None and key is not None:
             store.put(self.space, key, {str(level): tokens for level, tokens in enumerate(found)})
         return found
+
+
+def predict_images(
+    extractor: TokenExtractor, images: ImageSet, score: Callable[[Tokens], tuple[float, NDArray[np.float32]]]
+) -> Prediction:
+    """Score images one by one, several at a time, so that none depends on the others or on the number of threads.
+
+    Args:
+        extractor: gives the tokens.
+        images: what to score.
+        score: returns the score and the map (H, W) of an image; called in several threads, each with one thread of
+            torch and without gradients.
+    """
+    maps = np.empty((len(images), *images.size), np.float32)
+    scores = np.empty(len(images), np.float32)
+
+    def task(tokens: Tokens) -> tuple[float, NDArray[np.float32]]:
+        with torch.inference_mode(), torch_on_one_thread():
+            return score(tokens)
+
+    tasks = (partial(task, tokens) for tokens in extractor.extract(images))
+    for index, (value, anomaly_map) in enumerate(in_order(tasks, extractor.backbone.workers)):
+        scores[index], maps[index] = value, anomaly_map
+    return Prediction(scores, maps)
 
 
 def stack_on_disk(

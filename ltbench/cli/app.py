@@ -34,7 +34,10 @@ def main() -> None:
         sys.exit(2)
     except SystemExit as stop:
         if stop.code == INTERRUPTED:
-            print("ltbench: interrupted; nothing is half-written, the same command starts again", file=sys.stderr)
+            print(
+                "ltbench: interrupted; nothing is half-written, the same command goes on or starts again",
+                file=sys.stderr,
+            )
         raise
 
 

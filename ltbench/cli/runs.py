@@ -29,6 +29,12 @@ def run(
     ] = None,
     save_maps: Annotated[bool, typer.Option("--save-maps", help="Keep the anomaly maps.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Repeat a finished run.")] = False,
+    eval_every: Annotated[
+        int, typer.Option(min=0, metavar="EPOCHS", help="Add a learning curve to the record; chooses nothing by it.")
+    ] = 0,
+    checkpoint_minutes: Annotated[
+        float, typer.Option(min=0, help="Minutes between a training's checkpoints; the same command goes on from one.")
+    ] = 10.0,
     as_json: AsJson = False,
 ) -> None:
     """Fit and score a method on a split, and keep a record; a finished run is found and not repeated.
@@ -43,6 +49,8 @@ def run(
       ltbench run -m patchcore -s shapes_step20_noisy10 --preset offline -p coreset_ratio=0.05 --json
 
       ltbench run -m tailedcore -s mvtec_k4_noisy10_seed1 --data-root ~/data --memory-limit 4GB
+
+      ltbench run -m uniad -s shapes_step20 --preset offline --eval-every 5
     """
     from ltbench.console.runs import print_outcome
     from ltbench.runner import Harness, run_by_name
@@ -56,6 +64,7 @@ def run(
         quiet=as_json,
         memory_limit=memory_limit,
     )
+    harness.eval_every, harness.checkpoint_minutes = eval_every, checkpoint_minutes
     outcome = run_by_name(method, split, data_root, harness, preset, parameter or (), protocol, seed)
     print_outcome(outcome, as_json)
 

@@ -23,6 +23,7 @@ def print_outcome(outcome: Outcome, as_json: bool) -> None:
                 "metrics": record.metrics,
                 "missing": record.missing,
                 "seconds": record.seconds,
+                "learning_curve": record.notes.get("learning_curve", []),
             }
         )
         return
@@ -54,6 +55,13 @@ def print_metrics(record: RunRecord, console: Console) -> None:
     }
     for reason, places in reasons.items():
         console.print(f"no value ({escape(reason)}): {escape(', '.join(places))}", highlight=False)
+    if points := record.notes.get("learning_curve"):
+        curve = new_table("after epoch", *(metric.replace("_", " ") for metric in metrics))
+        for point in points:
+            averages = (point["metrics"].get(metric, {}).get("avg") for metric in metrics)
+            curve.add_row(str(point["epoch"]), *("–" if value is None else f"{100 * value:.2f}" for value in averages))
+        console.print("learning curve, Avg (the last epoch is what counts)")
+        console.print(curve)
 
 
 def _print_where(outcome: Outcome, console: Console) -> None:

@@ -1,0 +1,1 @@
+"""RLR: transformers that rebuild each feature level from a learnt reference."""

@@ -1,0 +1,92 @@
+"""RLR as a method: its levels, scores, settings and independence of threads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from ltbench.blocks.backbones import load_backbone
+from ltbench.core import Prediction
+from ltbench.datasets.arrays import ArrayImages
+from ltbench.errors import SpecError
+from ltbench.method import Runtime
+from ltbench.parameters import resolve
+from ltbench.registry import choose_preset, presets
+from methods.rlr.method import RLR
+
+CHECK: dict[str, Any] = resolve(RLR, presets(RLR)["check"].parameters) | {"weights": "random"}
+
+
+def _images(count: int, seed: int, side: int = 64) -> ArrayImages:
+    rng = np.random.RandomState(seed)
+    return ArrayImages(rng.randint(90, 160, (count, side, side, 3)).astype(np.uint8))
+
+
+def _predict(threads: int, **values: Any) -> Prediction:
+    usual = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        return RLR(**(CHECK | values)).fit(_images(7, 0), Runtime(seed=3)).predict(_images(3, 1))
+    finally:
+        torch.set_num_threads(usual)
+
+
+def test_levels_of_the_papers_backbone() -> None:
+    backbone = load_backbone("tf_efficientnet_b6", (2, 3), "random")
+    maps = backbone(_images(1, 0, 256)[0])
+    assert [level.shape for level in maps] == [(72, 32, 32), (200, 16, 16)]
+
+
+def test_threads_do_not_change_a_bit() -> None:
+    one, two = _predict(1), _predict(2)
+    assert np.array_equal(one.maps, two.maps)
+    assert np.array_equal(one.scores, two.scores)
+
+
+def test_the_image_score_is_taken_from_the_smoothed_map() -> None:
+    raw = _predict(1)
+    smoothed = _predict(1, smooth_map=True)
+    assert np.array_equal(raw.scores, smoothed.scores)
+    assert np.allclose(smoothed.maps.max(axis=(1, 2)), smoothed.scores)
+    assert (raw.scores < raw.maps.max(axis=(1, 2))).all()
+
+
+def test_each_level_has_its_scale_and_its_losses() -> None:
+    runtime = Runtime()
+    method = RLR(**(CHECK | {"epochs": 3})).fit(_images(8, 0), runtime)
+    assert len(set(method.scales_)) == 2
+    losses = runtime.notes["losses"]["train"]
+    assert sorted(losses) == ["level1", "level2"]
+    assert all(len(epochs) == 3 and epochs[-1] < epochs[0] for epochs in losses.values())
+
+
+def test_levels_are_trained_independently() -> None:
+    """The first level's weights do not depend on whether there is a second."""
+    both = RLR(**CHECK).fit(_images(5, 0), Runtime())
+    one = RLR(**(CHECK | {"layers": (1,), "windows": (5,)})).fit(_images(5, 0), Runtime())
+    for name, tensor in one.networks_[0].state_dict().items():
+        assert torch.equal(both.networks_[0].state_dict()[name], tensor)
+
+
+def test_windows_fit_the_levels(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match="Give one a level"):
+        RLR(**(CHECK | {"windows": (5,)})).fit(_images(4, 0), Runtime())
+    with pytest.raises(SpecError, match="8x8"):
+        RLR(**(CHECK | {"windows": ()})).fit(_images(4, 0), Runtime())
+    method = RLR(**CHECK).fit(_images(4, 0), Runtime(seed=7))
+    with pytest.raises(SpecError, match="as in training"):
+        method.predict(_images(1, 0, 128))
+    method.save(tmp_path)
+    loaded = RLR.load(tmp_path)
+    assert (loaded.seed_, loaded.grids_, loaded.scales_) == (7, method.grids_, method.scales_)
+
+
+def test_presets_follow_the_split() -> None:
+    for split in ("mvtec_step100", "visa_exp200", "dagm_exp50"):
+        preset = choose_preset(RLR, None, split)
+        assert (preset.name, preset.protocol) == ("paper", "rlr")
+    assert resolve(RLR, presets(RLR)["paper"].parameters) == resolve(RLR)

@@ -1,0 +1,154 @@
+"""UniAD's scores, settings and features; its network is tested with the blocks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from ltbench.blocks.backbones import load_backbone
+from ltbench.blocks.tokens import aligned
+from ltbench.core import Prediction
+from ltbench.datasets.arrays import ArrayImages
+from ltbench.errors import SpecError
+from ltbench.method import Runtime
+from ltbench.parameters import resolve
+from ltbench.registry import choose_preset, presets
+from methods.uniad.method import UniAD, score_tokens
+from tests.methods.parity import parity
+from tests.methods.reference import needs_shared
+
+CHECK: dict[str, Any] = resolve(UniAD, presets(UniAD)["check"].parameters) | {"weights": "random"}
+GRID, SIZE = (14, 14), (224, 224)
+
+
+def _images(count: int, seed: int, side: int = 64) -> ArrayImages:
+    rng = np.random.RandomState(seed)
+    return ArrayImages(rng.randint(90, 160, (count, side, side, 3)).astype(np.uint8))
+
+
+def _predict(threads: int, **values: Any) -> Prediction:
+    usual = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        return UniAD(**(CHECK | values)).fit(_images(7, 0), Runtime(seed=3)).predict(_images(3, 1))
+    finally:
+        torch.set_num_threads(usual)
+
+
+def _score(distance: np.ndarray, image_score: str = "pooled_max") -> tuple[float, np.ndarray]:
+    """Return the score and map of tokens of one channel that lie `distance` from what was rebuilt."""
+    rebuilt = torch.tensor(distance, dtype=torch.float32).view(1, -1, 1)
+    return score_tokens(rebuilt, torch.zeros_like(rebuilt), GRID, SIZE, image_score, 16)
+
+
+def test_parameters_of_the_paper() -> None:
+    assert UniAD().trainable_parameters == 7_717_392
+
+
+def test_levels_of_the_papers_backbone() -> None:
+    """Channels and sides of `tf_efficientnet_b4` at 224 pixels, and the tokens made of them."""
+    backbone = load_backbone("tf_efficientnet_b4", (0, 1, 2, 3), "random")
+    maps = backbone(_images(1, 0, 224)[0])
+    assert [level.shape for level in maps] == [(24, 112, 112), (32, 56, 56), (56, 28, 28), (160, 14, 14)]
+    assert aligned(maps, GRID)[0].shape == (196, 272)
+
+
+def test_a_constant_map() -> None:
+    score, anomaly_map = _score(np.full(GRID, 0.7))
+    assert score == pytest.approx(0.7, abs=1e-5)
+    assert np.allclose(anomaly_map, 0.7)
+
+
+def test_one_token_stands_out_at_its_corner_aligned_place() -> None:
+    distance = np.zeros(GRID)
+    distance[0, 13] = 3.0
+    _, anomaly_map = _score(distance)
+    assert anomaly_map.shape == SIZE
+    assert anomaly_map[0, 223] == pytest.approx(3.0)
+    assert anomaly_map.max() == pytest.approx(distance.max())
+    assert anomaly_map[100, 50] == 0
+
+
+def test_the_distance_is_euclidean() -> None:
+    rebuilt, clean = torch.randn(2, 1, 196, 5, generator=torch.Generator().manual_seed(0))
+    _, anomaly_map = score_tokens(rebuilt, clean, GRID, SIZE, "mean", 16)
+    assert anomaly_map[0, 0] == pytest.approx(torch.linalg.vector_norm(rebuilt[0, 0] - clean[0, 0]).item(), rel=1e-5)
+    assert score_tokens(clean, clean, GRID, SIZE, "pooled_max", 16)[1].max() == 0
+
+
+def test_a_spike_counts_by_the_area_of_the_pool() -> None:
+    grid = np.zeros(SIZE)
+    grid[100, 100] = 2.56
+    spike = torch.tensor(grid, dtype=torch.float32).view(1, -1, 1)
+    score, _ = score_tokens(spike, torch.zeros_like(spike), SIZE, SIZE, "pooled_max", 16)
+    assert score == pytest.approx(2.56 / 256, rel=1e-5)
+
+
+def test_other_image_scores() -> None:
+    distance = np.random.RandomState(0).rand(*GRID)
+    for name in ("mean", "std"):
+        score, anomaly_map = _score(distance, name)
+        assert score == pytest.approx(getattr(anomaly_map, name)(), rel=1e-6)
+
+
+def test_threads_do_not_change_a_bit() -> None:
+    one, two = _predict(1), _predict(2)
+    assert np.array_equal(one.maps, two.maps)
+    assert np.array_equal(one.scores, two.scores)
+
+
+def test_features_are_divided_by_their_root_mean_square() -> None:
+    train = _images(6, 0)
+    method = UniAD(**CHECK).fit(train, Runtime())
+    squares = [np.square(tokens[0].astype(np.float64)).mean() for tokens in method._extractor.extract(train)]
+    assert method.scale_ == pytest.approx(np.sqrt(np.mean(squares)))
+    assert UniAD(**(CHECK | {"normalise": False})).fit(train, Runtime()).scale_ == 1.0
+
+
+def test_the_backbone_is_left_as_it_was() -> None:
+    method = UniAD(**CHECK)
+    method.fit(_images(4, 0), Runtime())
+    network = method._extractor.backbone._network
+    assert all(parameter.grad is None and not parameter.requires_grad for parameter in network.parameters())
+    fresh = load_backbone(CHECK["backbone"], CHECK["layers"], "random")._network.state_dict()
+    assert all(torch.equal(fresh[name], tensor) for name, tensor in network.state_dict().items())
+
+
+def test_the_loss_falls() -> None:
+    runtime = Runtime()
+    UniAD(**(CHECK | {"epochs": 6, "dropout": 0.0})).fit(_images(8, 0), runtime)
+    losses = runtime.notes["losses"]["train"]["uniad"]
+    assert len(losses) == 6
+    assert losses[-1] < losses[0]
+
+
+def test_another_size_than_in_training_is_refused(tmp_path: Path) -> None:
+    method = UniAD(**CHECK).fit(_images(4, 0), Runtime(seed=7))
+    with pytest.raises(SpecError, match="as in training"):
+        method.predict(_images(1, 0, 128))
+    with pytest.raises(SpecError, match="8 divides"):
+        method.predict(_images(1, 0, 60))
+    method.save(tmp_path)
+    assert UniAD.load(tmp_path).seed_ == 7
+
+
+def test_presets_follow_the_split() -> None:
+    for split in ("mvtec_step100", "visa_exp200", "dagm_exp50"):
+        preset = choose_preset(UniAD, None, split)
+        assert (preset.name, preset.protocol) == ("paper", "ltad")
+    assert choose_preset(UniAD, None, "parts_step20").name == "defaults"
+    assert resolve(UniAD, presets(UniAD)["paper"].parameters) == resolve(UniAD)
+
+
+@needs_shared
+def test_the_authors_map_and_image_score() -> None:
+    wanted = parity("uniad_small_c192_real", "tensors")
+    clean, rebuilt = (wanted[name].flatten(2).transpose(1, 2) for name in ("input", "feature_rec"))
+    score, anomaly_map = score_tokens(rebuilt, clean, GRID, SIZE, "pooled_max", 16)
+    assert np.abs(anomaly_map - wanted["pred"][0, 0].numpy()).max() < 1e-4 * anomaly_map.max()
+    assert score == pytest.approx(wanted["image_score"].item(), rel=1e-5)
+    assert anomaly_map[0, 0] == pytest.approx(wanted["token_map"][0, 0, 0, 0].item(), rel=1e-5)
