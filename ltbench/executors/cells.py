@@ -32,7 +32,7 @@ class Cell:
         parameters: hyper-parameters that override the preset.
         protocol: name, or None for the preset's.
         seed: seed of the method.
-        features: cells of the same name read the same backbone features; "" for none.
+        shares: names of work that other cells do too and that the first leaves in the feature store.
         images: number of training and test images.
         seconds: how long it is expected to take, or None.
         failure: the id of the failure after which it is tried again, or "".
@@ -45,7 +45,7 @@ class Cell:
     parameters: Mapping[str, Any] = field(default_factory=dict)
     protocol: str | None = None
     seed: int = 0
-    features: str = ""
+    shares: tuple[str, ...] = ()
     images: int = 0
     seconds: float | None = None
     failure: str = ""

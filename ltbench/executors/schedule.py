@@ -1,8 +1,8 @@
-"""Which cell may start next: of those that share backbone features, the first runs alone and computes them."""
+"""Which cell may start next: of those that share work, such as backbone features, one runs ahead and stores it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from ltbench.executors.cells import Cell
 
@@ -11,20 +11,21 @@ RETRY_SECONDS = 1.0
 
 
 def leaders(cells: Sequence[Cell]) -> set[str]:
-    """Return the runs of the largest cell of each `features`: those that compute features for others."""
+    """Return the runs of the largest cell for each thing that cells share: those that do it for the others."""
     largest: dict[str, Cell] = {}
     for cell in cells:
-        if cell.features and cell.images > largest.setdefault(cell.features, cell).images:
-            largest[cell.features] = cell
+        for work in cell.shares:
+            if cell.images > largest.setdefault(work, cell).images:
+                largest[work] = cell
     return {cell.run for cell in largest.values()}
 
 
 class Schedule:
     """Cells that wait, in order.
 
-    Cells of the same `features` would, started together, all compute the same features. So the largest of them goes
-    first and alone; when it is over the features are in the store, and the others run side by side. What it did not
-    need, each computes by itself.
+    Cells that share work would, started together, all do it. So the largest of them goes first, and the others wait
+    until it is over; then the work is in the feature store, and they run side by side. What it did not need, each does
+    by itself.
 
     Args:
         cells: what is to be run.
@@ -32,10 +33,10 @@ class Schedule:
 
     def __init__(self, cells: Sequence[Cell]) -> None:
         first = leaders(cells)
-        self._waiting = sorted(cells, key=lambda cell: cell.run not in first)
+        self._waiting = sorted(cells, key=lambda cell: -cell.images if cell.run in first else 1)
         self._running: list[Cell] = []
         self._postponed: dict[str, float] = {}
-        self._warm: set[str] = {""}
+        self._done: set[str] = set()
 
     def __bool__(self) -> bool:
         """Whether any cell is unfinished."""
@@ -46,6 +47,10 @@ class Schedule:
         """The number of cells that run."""
         return len(self._running)
 
+    def leads(self, cell: Cell) -> bool:
+        """Return whether a cell does work that others wait for or would repeat."""
+        return not self._done.issuperset(cell.shares)
+
     def startable(self, now: float, limit: int) -> list[Cell]:
         """Return the cells that could start now, side by side.
 
@@ -53,17 +58,19 @@ class Schedule:
             now: seconds on the clock that `postpone` is told.
             limit: how many at most.
         """
-        led = {cell.features for cell in self._running}
-        led |= {cell.features for cell in self._waiting if cell.run in self._postponed}  # by another process
+        busy = {work for cell in self._running for work in cell.shares}
+        elsewhere = {cell.run for cell in self._waiting if cell.run in self._postponed}
+        busy |= {work for cell in self._waiting if cell.run in elsewhere for work in cell.shares}
         found: list[Cell] = []
         for cell in self._waiting:
             if len(found) == limit:
                 break
             if self._postponed.get(cell.run, now) > now:
                 continue
-            if cell.features in self._warm or cell.features not in led or cell.run in self._postponed:
+            undone = set(cell.shares) - self._done
+            if cell.run in elsewhere or not undone & busy:
                 found.append(cell)
-                led.add(cell.features)
+                busy |= undone
         return found
 
     def start(self, cell: Cell) -> None:
@@ -75,7 +82,7 @@ class Schedule:
     def end(self, cell: Cell) -> None:
         """Note that a cell is over, well or not."""
         self._running.remove(cell)
-        self._warm.add(cell.features)
+        self._done.update(cell.shares)
 
     def put_back(self, cell: Cell) -> None:
         """Let a cell that was cut short be the next."""
@@ -87,3 +94,15 @@ class Schedule:
         self._running.remove(cell)
         self._waiting.append(cell)
         self._postponed[cell.run] = now + RETRY_SECONDS
+
+
+def stages(cells: Sequence[Cell]) -> Iterator[tuple[list[Cell], list[Cell]]]:
+    """Yield cells that can run side by side, each time when the leading ones before are over: (leading, the others)."""
+    schedule = Schedule(cells)
+    while schedule:
+        batch = schedule.startable(0.0, len(cells))
+        parts = [cell for cell in batch if schedule.leads(cell)], [cell for cell in batch if not schedule.leads(cell)]
+        for cell in batch:
+            schedule.start(cell)
+            schedule.end(cell)
+        yield parts

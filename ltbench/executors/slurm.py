@@ -18,7 +18,7 @@ from ltbench.environment import parse_size, use_threads
 from ltbench.errors import DataError, LtbenchError
 from ltbench.executors.cells import Cell, Report, Settings, run_cell
 from ltbench.executors.interface import Ended, Event, Options, Said, Started
-from ltbench.executors.schedule import leaders
+from ltbench.executors.schedule import stages
 from ltbench.failures import read_failure
 from ltbench.records import read_record
 
@@ -106,18 +106,15 @@ class Slurm(Resources):
         settings = replace(settings, results=settings.results.resolve())
         if settings.data_root is not None:
             settings = replace(settings, data_root=settings.data_root.resolve())
-        lead = leaders(cells)
-        first = [cell for cell in cells if cell.run in lead]
-        rest = [cell for cell in cells if cell.run not in lead]
         jobs: dict[str, Job[Any]] = {}
         before: list[str] = []
-        for stage in filter(None, (first, rest)):
-            submitted = self._submit(stage, settings, before)
-            yield from (Started(cell, f"job {submitted[cell.run].job_id}") for cell in stage)
-            jobs |= submitted
-            before = sorted({job.job_id.partition("_")[0] for job in submitted.values()})
+        for leading, others in stages(cells):
+            submitted = self._submit(leading, settings, before)
+            jobs |= submitted | self._submit(others, settings, before)
+            yield from (Started(cell, f"job {jobs[cell.run].job_id}") for cell in (*leading, *others))
+            before = sorted({job.job_id.partition("_")[0] for job in submitted.values()}) or before
             if self.cluster == "local":  # has no dependencies between jobs
-                yield from self._follow(stage, settings, submitted)
+                yield from self._follow([*leading, *others], settings, jobs)
         if self.cluster == "local":
             return
         yield Said(f"{len(set(jobs.values()))} tasks submitted; `ltbench status --watch` follows them")

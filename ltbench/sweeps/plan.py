@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache
@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Literal
 
 from ltbench import claims
-from ltbench.core import Split
+from ltbench.core import Split, sha256_of
 from ltbench.datasets.index import locate
 from ltbench.environment import parse_size
 from ltbench.errors import DataError, SpecError
 from ltbench.executors.cells import Cell, Settings, find_cell_split
 from ltbench.failures import read_failure
 from ltbench.memory import image_counts, plan_memory
+from ltbench.parameters import plain
 from ltbench.records import RECORD, read_record, stream_records
 from ltbench.runner import Plan, plan, why_not_applicable
 from ltbench.sweeps.grid import Request
@@ -25,8 +26,8 @@ from ltbench.sweeps.timings import Timings
 State = Literal["done", "waiting", "running", "failed", "not applicable", "blocked"]
 STATES: tuple[State, ...] = ("done", "running", "waiting", "failed", "not applicable", "blocked")
 
-FEATURES = ("backbone", "weights", "layers")
-"""The hyper-parameters that, by these names, say which backbone features a method reads."""
+FEATURES = ({"backbone", "weights", "layers"}, {"model", "layers"})
+"""The hyper-parameters that, by these names, say which features a method reads from the feature store."""
 
 
 @dataclass(frozen=True)
@@ -146,21 +147,29 @@ def _complete(cell: Cell, resolved: Plan, split: Split, settings: Settings, resu
     return replace(
         cell,
         run=spec.hash,
-        features=_features(resolved, split.dataset) if parse_size(settings.cache_size) else "",
+        shares=tuple(_shares(resolved, split)) if parse_size(settings.cache_size) else (),
         images=train + test,
         seconds=results.timings.estimate(spec.method, resolved.preset, spec.protocol.name, train, test),
         failure=failure.id if failure else "",
     )
 
 
-def _features(resolved: Plan, dataset: str) -> str:
-    """Return a name that runs share if they read the same backbone features of the same images, "" for none."""
-    values = resolved.values
-    if not all(name in values for name in FEATURES):
-        return ""
-    protocol = resolved.spec.protocol
+def _shares(resolved: Plan, split: Split) -> Iterator[str]:
+    """Yield names of the work that a run shares, through the feature store, with every run of the same names.
+
+    That is reading a dataset's images through a network; and for a method with a class attribute `shared_training`,
+    which names hyper-parameters, the part of its training that depends on these, the training images and the seed.
+    """
+    values, protocol = resolved.values, resolved.spec.protocol
     geometry = (protocol.resize, protocol.resize_mode, protocol.crop, protocol.interpolation)
-    return " ".join(map(str, (dataset, *geometry, *(values[name] for name in FEATURES))))
+    for names in FEATURES:
+        if names <= set(values):
+            chosen = {name: values[name] for name in sorted(names)}
+            yield sha256_of({"dataset": split.dataset, "geometry": geometry, "features": plain(chosen)})
+    if depends_on := getattr(resolved.method, "shared_training", ()):
+        chosen = {name: values[name] for name in depends_on}
+        spec = (split.sha256, geometry, resolved.spec.seed, resolved.spec.method)
+        yield sha256_of({"training": plain(chosen), "spec": spec})
 
 
 @cache

@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ltbench.executors.cells import Cell
-from ltbench.executors.schedule import RETRY_SECONDS, Schedule, leaders
+from ltbench.executors.schedule import RETRY_SECONDS, Schedule, leaders, stages
 
 
-def _cell(run: str, features: str = "", images: int = 1) -> Cell:
-    return Cell(run, "m", "parts_full", features=features, images=images)
+def _cell(run: str, shares: str = "", images: int = 1) -> Cell:
+    return Cell(run, "m", "parts_full", shares=tuple(shares), images=images)
 
 
 def _runs(cells: list[Cell]) -> list[str]:
@@ -29,6 +29,12 @@ def test_the_largest_of_those_that_share_features_runs_first_and_alone() -> None
     schedule.end(large)
     assert _runs(schedule.startable(0, 9)) == ["d", "a", "c"]
     assert _runs(schedule.startable(0, 2)) == ["d", "a"]
+
+
+def test_stages_do_each_shared_thing_before_it_is_used() -> None:
+    cells = [_cell("a", "x", 5), _cell("b", "xt", 5), _cell("c", "xt", 4), _cell("d"), _cell("e", "xu", 9)]
+    found = [(_runs(leading), _runs(others)) for leading, others in stages(cells)]
+    assert found == [(["e"], ["d"]), (["b"], ["a"]), ([], ["c"])]
 
 
 def test_a_cell_that_was_cut_short_is_the_next() -> None:
@@ -51,10 +57,14 @@ def test_a_cell_of_another_process_is_looked_at_again_and_its_followers_wait() -
     assert _runs(schedule.startable(20, 9)) == ["b", "c"]
 
 
-@given(st.lists(st.tuples(st.sampled_from(["", "x", "y"]), st.integers(1, 3)), max_size=12), st.randoms())
-def test_every_cell_ends_once_and_no_features_are_computed_twice(kinds: list[tuple[str, int]], random: Random) -> None:
+@given(
+    st.lists(st.tuples(st.sampled_from(["", "x", "y", "xt", "xu", "yt"]), st.integers(1, 3)), max_size=12), st.randoms()
+)
+def test_every_cell_ends_once_and_no_shared_work_is_done_twice_at_a_time(
+    kinds: list[tuple[str, int]], random: Random
+) -> None:
     cells = [_cell(str(number), *kind) for number, kind in enumerate(kinds)]
-    schedule, running, ended, warm = Schedule(cells), list[Cell](), list[str](), {""}
+    schedule, running, ended, done = Schedule(cells), list[Cell](), list[str](), set[str]()
     now = 0.0
     while schedule:
         now += RETRY_SECONDS
@@ -62,7 +72,7 @@ def test_every_cell_ends_once_and_no_features_are_computed_twice(kinds: list[tup
         assert startable or running
         if startable and (not running or random.random() < 0.5):
             cell = random.choice(startable)
-            assert cell.features in warm or all(other.features != cell.features for other in running)
+            assert not (set(cell.shares) - done) & {work for other in running for work in other.shares}
             schedule.start(cell)
             running.append(cell)
             continue
@@ -71,7 +81,7 @@ def test_every_cell_ends_once_and_no_features_are_computed_twice(kinds: list[tup
         if what == "end":
             schedule.end(cell)
             ended.append(cell.run)
-            warm.add(cell.features)
+            done.update(cell.shares)
         elif what == "put back":
             schedule.put_back(cell)
         else:

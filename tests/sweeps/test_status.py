@@ -15,6 +15,7 @@ from ltbench.claims import try_claim
 from ltbench.console.sweeps import duration
 from ltbench.executors.cells import Cell, Settings
 from ltbench.records import RECORD
+from ltbench.registry import method_class
 from ltbench.sweeps.grid import Request
 from ltbench.sweeps.plan import PlannedCell, make_plan
 from ltbench.sweeps.request import share_of
@@ -76,17 +77,33 @@ def test_a_run_that_does_not_fit_in_memory_is_told_before_it_starts(parts: Path,
 
 
 def test_features_are_shared_by_backbone_data_and_geometry(parts: Path, tmp_path: Path) -> None:
-    def features(method: str, split: str = "parts_full", cache: str = "1GB", **options: Any) -> str:
+    def features(method: str, split: str = "parts_full", cache: str = "1GB", **options: Any) -> tuple[str, ...]:
         settings = Settings(tmp_path, parts, cache_size=cache)
         (planned,) = make_plan([Request(method, split, "offline", **options)], settings).cells
-        return planned.cell.features
+        return planned.cell.shares
 
     shared = features("patchcore")
     assert shared
     assert shared == features("softpatch", "parts_step2", seed=4, parameters={"coreset_ratio": 0.5})
     assert shared != features("patchcore", protocol="ltad")
     assert shared != features("patchcore", parameters={"layers": [2]})
-    assert features("mean_image") == features("patchcore", cache="0") == ""
+    assert features("mean_image") == features("patchcore", cache="0") == ()
+
+
+def test_a_method_may_declare_training_that_runs_share(
+    parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(method_class("mean_image"), "shared_training", ("smoothing_sigma",), raising=False)
+
+    def shares(split: str = "parts_full", seed: int = 0, **parameters: Any) -> tuple[str, ...]:
+        request = Request("mean_image", split, parameters=parameters, seed=seed)
+        (planned,) = make_plan([request], Settings(tmp_path, parts)).cells
+        return planned.cell.shares
+
+    assert len(shares()) == 1
+    assert shares() == shares(smoothing_sigma=4.0)
+    others = [shares(smoothing_sigma=5.0), shares("parts_step2"), shares(seed=1)]
+    assert len({shares(), *others}) == 4
 
 
 def test_estimates_scale_with_the_images(make_record: MakeRecord) -> None:
