@@ -109,6 +109,11 @@ def run_folder(results: Path, spec: RunSpec) -> Path:
     return results / "runs" / spec.hash
 
 
+def checkpoints_folder(results: Path, run: str) -> Path:
+    """Return where a run keeps what it needs to go on after an interruption; it goes when the record is written."""
+    return results / "checkpoints" / run
+
+
 @contextmanager
 def new_folder(target: Path) -> Iterator[Path]:
     """Yield a temporary folder that becomes `target` when the block ends well, and vanishes when it does not.

@@ -1,4 +1,4 @@
-"""Take runs away with all that they left: record, maps, failure, claims and half-written folders."""
+"""Take runs away with all that they left: record, maps, failure, checkpoints and half-written folders."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from uuid import uuid4
 
 from ltbench import claims, failures
 from ltbench.errors import BusyError, DataError, SpecError
-from ltbench.records import RECORD, read_record
+from ltbench.records import RECORD, checkpoints_folder, read_record
 
 
 def runs_named(results: Path, names: Sequence[str]) -> list[str]:
@@ -51,6 +51,7 @@ def remove_run(results: Path, run: str) -> None:
             shutil.rmtree(folder.rename(folder.with_name(f".{run}.{uuid4().hex}")))
         for left in folder.parent.glob(f".{run}.*"):
             shutil.rmtree(left)
+        shutil.rmtree(checkpoints_folder(results, run), ignore_errors=True)
         failures.clear_failure(results, run)
     finally:
         claim.release()

@@ -26,7 +26,16 @@ from ltbench.method import FeatureStore, Method, MethodInfo, Runtime
 from ltbench.parameters import parse_assignments, plain, resolve
 from ltbench.progress import ConsoleProgress, Position
 from ltbench.protocols import protocol_named
-from ltbench.records import MAPS, RECORD, RunRecord, new_folder, read_record, run_folder, write_record
+from ltbench.records import (
+    MAPS,
+    RECORD,
+    RunRecord,
+    checkpoints_folder,
+    new_folder,
+    read_record,
+    run_folder,
+    write_record,
+)
 from ltbench.registry import choose_preset, method_class
 from ltbench.splits.checking import check_masks, check_split
 from ltbench.splits.files import find_split
@@ -263,13 +272,10 @@ def _record(planned: Plan, split: Split, dataset: Dataset, harness: Harness, cla
         if not harness.save_maps:
             maps.rmdir()
         write_record(temporary, record)
-    shutil.rmtree(checkpoints_folder(harness.results, planned.spec), ignore_errors=True)  # kept until all is written
+    shutil.rmtree(
+        checkpoints_folder(harness.results, planned.spec.hash), ignore_errors=True
+    )  # kept until all is written
     return record
-
-
-def checkpoints_folder(results: Path, spec: RunSpec) -> Path:
-    """Return where a run keeps what it needs to go on after an interruption; it goes when the record is written."""
-    return results / "checkpoints" / spec.hash
 
 
 def _plan_memory(planned: Plan, split: Split, harness: Harness) -> MemoryPlan | None:
@@ -291,7 +297,7 @@ def _run(
     memory: dict[str, float] = {}
     named = planned.method.info.uses_categories
     examination = Examination(split, dataset, spec.protocol, named, progress)
-    checkpoints = checkpoints_folder(harness.results, spec)
+    checkpoints = checkpoints_folder(harness.results, spec.hash)
     curve = LearningCurve(harness.eval_every, examination, checkpoints) if harness.eval_every else None
     runtime = Runtime(
         spec.seed,

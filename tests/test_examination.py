@@ -18,8 +18,8 @@ from ltbench.core import Dataset, RunSpec, Split
 from ltbench.datasets.index import load_dataset
 from ltbench.errors import DataError
 from ltbench.progress import ConsoleProgress
-from ltbench.records import RunRecord, read_record
-from ltbench.runner import Harness, checkpoints_folder, plan, run, run_by_name
+from ltbench.records import RunRecord, checkpoints_folder, read_record
+from ltbench.runner import Harness, plan, run, run_by_name
 from ltbench.splits.files import find_split
 
 NAME = "parts_step2"
@@ -56,7 +56,7 @@ def test_a_curve_changes_no_number(parts: Path, tmp_path: Path, whole: RunRecord
     assert curve[0]["metrics"] != with_curve.metrics
     assert "learning_curve" in with_curve.seconds
     assert set(with_curve.peak_memory_mib) == {"fit", "predict", "evaluate"}
-    assert not checkpoints_folder(tmp_path, with_curve.spec).exists()
+    assert not checkpoints_folder(tmp_path, with_curve.spec.hash).exists()
 
 
 def test_a_finished_run_without_a_curve_says_so(parts: Path, tmp_path: Path) -> None:
@@ -77,7 +77,7 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_record(parts: Path, tmp_pat
         *(argument for setting in SETTINGS for argument in ("-p", setting)),
     ]
     env = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[1])}
-    folder = checkpoints_folder(tmp_path, whole.spec)
+    folder = checkpoints_folder(tmp_path, whole.spec.hash)
     curve = folder / "learning_curve.json"
     process = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL)
     while process.poll() is None and not curve.exists():
@@ -97,7 +97,7 @@ def test_a_damaged_curve_is_told(parts: Path, tmp_path: Path) -> None:
     split: Split = find_split(NAME, lambda _: dataset)
     planned = plan("mean_image", split)
     spec: RunSpec = planned.spec
-    folder = checkpoints_folder(tmp_path, spec)
+    folder = checkpoints_folder(tmp_path, spec.hash)
     folder.mkdir(parents=True)
     (folder / "learning_curve.json").write_text("[1]", encoding="utf-8")
     with pytest.raises(DataError, match=r"learning curve.*Remove"):

@@ -14,7 +14,7 @@ from ltbench.claims import try_claim
 from ltbench.errors import BusyError, LtbenchError, SpecError
 from ltbench.exports import differences, export, metric_rows, score_rows
 from ltbench.failures import Failure, write_failure
-from ltbench.records import RECORD, RunRecord, new_folder, run_folder, stream_records, write_record
+from ltbench.records import RECORD, RunRecord, checkpoints_folder, new_folder, run_folder, stream_records, write_record
 from ltbench.removal import damaged_runs, remove_run, runs_named
 from tests.conftest import MakeRecord, Run
 
@@ -85,6 +85,7 @@ def test_a_run_goes_with_all_that_it_left(results: Path, records: list[RunRecord
     run = records[0].spec.hash
     write_failure(results, Failure(run, {}, "why"))
     (results / "runs" / f".{run}.half").mkdir()
+    checkpoints_folder(results, run).mkdir(parents=True)
     assert runs_named(results, [run[:6]]) == [run]
     claim = try_claim(results, run)
     assert claim is not None
@@ -94,7 +95,7 @@ def test_a_run_goes_with_all_that_it_left(results: Path, records: list[RunRecord
     remove_run(results, run)
     left = sorted(path.name for path in (results / "runs").iterdir())
     assert left == sorted(record.spec.hash for record in records[1:])
-    assert list((results / "failures").iterdir()) == []
+    assert list((results / "failures").iterdir()) == list((results / "checkpoints").iterdir()) == []
 
 
 def test_names_that_stand_for_no_run_or_several(results: Path) -> None:
