@@ -7,11 +7,18 @@ import io
 import json
 import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from ltbench.method import MethodInfo
+from ltbench.parameters import plain, resolve
+from ltbench.protocols import PROTOCOLS
+from ltbench.records import RunRecord, new_folder, run_folder, write_record
+from ltbench.registry import method_class, presets
 from tests.conftest import Run
 
 
@@ -208,3 +215,29 @@ def test_a_published_table_and_the_comparison_with_it(ltbench: Run, parts: Path)
     assert "Expected runs in the setting of a published table" in err
     code, _, err = ltbench("table", "--paper", "ltad-33")
     assert (code, "Did you mean 'ltad-3'" in err) == (2, True)
+
+
+@pytest.mark.parametrize(("value", "code"), [(0.8, 0), (0.5, 1)])
+def test_compare_fails_beyond_the_tolerance(
+    ltbench: Run, tmp_path: Path, make_record: Callable[..., RunRecord], value: float, code: int
+) -> None:
+    """Published for PatchCore under mvtec_k1_noisy10: 86.36 tail, 70.48 head, 80.01 all."""
+    cls = method_class("patchcore")
+    parameters = plain(resolve(cls, presets(cls)["tailedcore"].parameters))
+    info = MethodInfo("patchcore", "PatchCore")
+    made = make_record(
+        "patchcore", "mvtec_k1_noisy10_seed1", {"image_auroc": value}, info=info, parameters=parameters,
+        protocol=PROTOCOLS["tailedcore"],
+    )  # fmt: skip
+    metrics = {"image_auroc": {"avg": value, "low": 0.8636, "high": 0.7048}}
+    record = replace(made, preset="tailedcore", metrics=metrics)
+    with new_folder(run_folder(tmp_path / "results", record.spec)) as folder:
+        write_record(folder, record)
+    returned, out, _ = ltbench("compare", "tailedcore-1", "--tolerance", "0.5", "--json")
+    assert returned == code
+    numbers = {row["group"]: row for row in json.loads(out)["numbers"]}
+    assert numbers["avg"]["status"] == ("differs" if code else "agrees")
+    assert numbers["avg"]["difference"] == pytest.approx(100 * value - 80.01)
+    assert numbers["low"]["status"] == numbers["high"]["status"] == "agrees"
+    text = ltbench("compare", "tailedcore-1")[1]
+    assert "3 numbers are both measured and published" in text

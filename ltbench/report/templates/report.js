@@ -163,8 +163,8 @@
 
   fill("dataset", named(distinct(data.rows.map((row) => row.dataset)), "all"));
   fill("method", named(distinct(data.rows.map((row) => row.method)), "all"));
-  fill("metric", [...data.metrics.map(([id, title]) => [id, title]), [ALL, "all metrics"]]);
-  fill("group", [[ALL, "High, Low and Avg"], ...data.groups.map(([id, title]) => [id, title])]);
+  fill("metric", [...data.metrics.map(([id, title]) => [id, title]), [ALL, "all"]]);
+  fill("group", [[ALL, "all three"], ...data.groups.map(([id, title]) => [id, title])]);
   offerSplits();
   draw();
 })();
