@@ -50,7 +50,7 @@ def import_official(dataset: Dataset, source: str | Path = TAILEDCORE_URL, *, di
 
     Args:
         dataset: "mvtec" or "visa"; a listing without images will do.
-        source: URL or folder that holds `mvtecad-nlt` and `visa-nlt`.
+        source: URL or folder that holds `mvtecad-nlt` and `visa-nlt`, or a checkout of the authors' repository.
         disjoint: whether contaminants leave the test set, which the authors do not do; then names end in `_disjoint`.
 
     Raises:
@@ -110,12 +110,14 @@ def _manifest(source: str, file: str) -> list[str]:
     """Return the lines of a published file, from a URL or a folder, after comparing its hash."""
     content = _fetch(f"{source.rstrip('/')}/{file}") if source.startswith(("http://", "https://")) else None
     if content is None:
+        checkout = Path(source) / _PINNED["folder"]
+        folder = checkout if checkout.is_dir() else Path(source)
         try:
-            content = (Path(source) / file).read_bytes()
+            content = (folder / file).read_bytes()
         except OSError as error:
             raise DataError(
-                f"Expected TailedCore's manifest {Path(source) / file}, got: {error.strerror}. Pass as --source the "
-                "folder that holds mvtecad-nlt and visa-nlt."
+                f"Expected TailedCore's manifest {folder / file}, got: {error.strerror}. Pass as --source the "
+                "folder that holds mvtecad-nlt and visa-nlt, or a checkout of the repository."
             ) from error
     digest = hashlib.sha256(content).hexdigest()
     if digest != _PINNED["sha256"][file]:

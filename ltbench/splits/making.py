@@ -9,7 +9,7 @@ from typing import cast
 
 from ltbench.core import Split
 from ltbench.datasets.folder import index_tree
-from ltbench.errors import SpecError
+from ltbench.errors import DataError, SpecError
 from ltbench.splits.catalogue import NOISE_PERCENT, catalogue
 from ltbench.splits.files import Load
 from ltbench.splits.generate import make_split
@@ -90,8 +90,15 @@ class SplitRequest:
     def _official(self, load: Load) -> Iterator[Split]:
         if self.official != OFFICIAL:
             raise SpecError(f"Expected --official {OFFICIAL}, got {self.official!r}. No others publish their lists.")
-        for dataset in [self.dataset] if self.dataset else sorted(NOISE_PERCENT):
-            yield from import_official(load(dataset), self.source, disjoint=self.disjoint)
+        if self.dataset:
+            datasets = [load(self.dataset)]
+        else:
+            try:
+                datasets = [load(name) for name in sorted(NOISE_PERCENT)]
+            except DataError as error:
+                raise DataError(f"{error} Without VisA, MVTec AD's alone need no images: --dataset mvtec.") from error
+        for dataset in datasets:
+            yield from import_official(dataset, self.source, disjoint=self.disjoint)
 
     def _listed(self, file: Path, load: Load) -> Split:
         if self.name is None or (self.folder is None) == (self.dataset is None):

@@ -18,6 +18,7 @@ from ltbench.errors import DataError, UnknownNameError
 from ltbench.splits import importers
 from ltbench.splits.files import check_splits, read_split, write_split
 from ltbench.splits.importers import TAILEDCORE_URL, import_official
+from ltbench.splits.making import SplitRequest
 from ltbench.splits.recipe import is_recipe_name
 
 MakeDataset = Callable[..., Dataset]
@@ -152,6 +153,25 @@ def test_the_default_is_the_pinned_commit() -> None:
     assert TAILEDCORE_URL == (
         "https://raw.githubusercontent.com/jungyg/TailedCore/7240f04b489fb3d068919e3953cef0ced919a3f8/manifest"
     )
+
+
+def test_a_checkout_of_the_repository_will_do(manifest: Path, mvtec_listing: Dataset, tmp_path: Path) -> None:
+    (tmp_path / "TailedCore").mkdir()
+    (tmp_path / "TailedCore" / "manifest").symlink_to(manifest)
+    assert import_official(mvtec_listing, tmp_path / "TailedCore") == import_official(mvtec_listing, manifest)
+
+
+def test_nothing_is_made_where_a_dataset_is_missing(manifest: Path, mvtec_listing: Dataset) -> None:
+    def load(name: str) -> Dataset:
+        if name == "visa":
+            raise DataError("Expected the folder of VisA, got none. Pass --data-root DIR.")
+        return mvtec_listing
+
+    made = SplitRequest(official="tailedcore", source=str(manifest)).splits(load)
+    with pytest.raises(DataError, match=r"Pass --data-root DIR\. .*--dataset mvtec\.$"):
+        next(made)
+    alone = SplitRequest(official="tailedcore", dataset="mvtec", source=str(manifest)).splits(load)
+    assert len(list(alone)) == 15
 
 
 def test_another_file_than_the_published_one_is_refused(manifest: Path, tmp_path: Path, mvtec_listing: Dataset) -> None:
