@@ -158,6 +158,40 @@ def test_splits_by_name_and_their_check(ltbench: Run, parts: Path) -> None:
     assert "--all" in err
 
 
+LISTED = "tile,carpet,zipper,pill,bottle,screw,hazelnut,wood,cable,capsule,leather,transistor,metal_nut,grid,toothbrush"
+
+
+def test_the_authors_draw_on_a_listing_of_ones_own(ltbench: Run) -> None:
+    """The order of TailedCore's 5 % splits gives their sizes: carpet 149, hazelnut 391, grid 237 (seed 101)."""
+    name = "mvtec_pareto_authors_noisy05_seed101"
+    code, out, _ = ltbench("make-splits", name, "--listing", LISTED, "--out", "made")
+    assert code == 0
+    assert "1085 normal, 54 contaminants" in out
+    counts = json.loads(Path(f"made/mvtec/{name}_listed.json").read_text())["counts"]
+    assert counts["carpet"] == {"normal": 149, "contaminant": 9}
+    code, _, err = ltbench("make-splits", "mvtec_pareto_noisy05", "--listing", LISTED, "--out", "made")
+    assert code == 2
+    assert "Only the authors' draw depends on it" in err
+
+
+def test_options_that_would_be_passed_over_are_refused(ltbench: Run, parts: Path) -> None:
+    for arguments, options in (
+        (["mvtec_k4_noisy10", "--noise-rule", "softpatch"], "--noise-rule"),
+        (["mvtec_k4", "--noise", "10", "--disjoint", "--seed", "2"], "--noise, --seed, --disjoint"),
+        (["--official", "tailedcore", "--profile", "k1"], "--profile"),
+        (["--from-list", "x.csv", "--folder", parts / "parts", "--name", "mine", "--reversed"], "--reversed"),
+    ):
+        code, _, err = ltbench("make-splits", *arguments, "--out", "made")
+        assert code == 2
+        assert f"Expected {options} beside --folder alone" in err
+        assert "mvtec_k4_noisy10_softpatch_disjoint_seed3" in err
+    assert not Path("made").exists()
+    for rule in ("softpatch", "open-iad"):
+        code, out, _ = ltbench("make-splits", f"mvtec_full_noisy10_{rule}_disjoint", "--out", "made")
+        assert code == 0
+        assert f"mvtec_full_noisy10_{rule}_disjoint.json" in out
+
+
 def test_datasets(ltbench: Run, parts: Path) -> None:
     code, out, _ = ltbench("datasets")
     assert code == 0

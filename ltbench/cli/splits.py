@@ -30,6 +30,9 @@ def make_splits(
     official: Annotated[str | None, typer.Option(help="Import published lists: tailedcore.")] = None,
     source: Annotated[str | None, typer.Option(help="URL or folder of the published lists.")] = None,
     from_list: Annotated[Path | None, typer.Option(help="Import a list: csv `role,path`, or a path a line.")] = None,
+    listing: Annotated[
+        str | None, typer.Option(help="Order of the categories in the authors' draw (`_authors`), with commas.")
+    ] = None,
     out: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("splits"),
     check: Annotated[bool, typer.Option("--check", help="Re-derive files; exit with 1 on any difference.")] = False,
 ) -> None:
@@ -38,7 +41,9 @@ def make_splits(
     Examples:
       ltbench make-splits mvtec_step100 mvtec_exp200_noisy10_seed3
 
-      ltbench make-splits --folder ~/parts --name parts --profile step20 --noise 10
+      ltbench make-splits mvtec_k4_noisy10_softpatch_disjoint mvtec_pareto_authors_noisy10_seed101
+
+      ltbench make-splits --folder ~/parts --name parts --profile step20 --noise 10 --noise-rule open-iad
 
       ltbench make-splits --official tailedcore --source ~/TailedCore/manifest --data-root ~/data
 
@@ -52,7 +57,7 @@ def make_splits(
 
     request = SplitRequest(
         tuple(names or ()), dataset, every, folder, name, profile, noise, noise_rule, disjoint, reversed_order, seed,
-        official, source or TAILEDCORE_URL, from_list,
+        official, source or TAILEDCORE_URL, from_list, tuple(filter(None, (listing or "").replace(" ", "").split(","))),
     )  # fmt: skip
 
     @cache

@@ -14,7 +14,7 @@ from ltbench.splits.catalogue import NOISE_PERCENT, catalogue
 from ltbench.splits.files import Load
 from ltbench.splits.generate import make_split
 from ltbench.splits.importers import TAILEDCORE_URL, import_list, import_official
-from ltbench.splits.recipe import NoiseRule, Profile, Recipe, parse_name
+from ltbench.splits.recipe import NOISE_RULES, NoiseRule, Profile, Recipe, parse_name
 
 OFFICIAL = "tailedcore"
 """Whose published lists can be imported."""
@@ -39,6 +39,7 @@ class SplitRequest:
         official: whose published lists to import, or None.
         source: URL or folder of the published lists.
         from_list: a list of images to make a split of.
+        listing: the order of the categories in the authors' draw, or nothing for the usual draw or the sorted order.
     """
 
     names: tuple[str, ...] = ()
@@ -55,6 +56,7 @@ class SplitRequest:
     official: str | None = None
     source: str = TAILEDCORE_URL
     from_list: Path | None = None
+    listing: tuple[str, ...] = ()
 
     def recipes(self) -> list[Recipe]:
         """Return the recipes of the splits that are asked for by name.
@@ -77,15 +79,34 @@ class SplitRequest:
         Raises:
             SpecError: options that do not go together, or nothing to make.
         """
+        self._check_options()
+        listing = self.listing or None
         if self.official is not None:
             yield from self._official(load)
         elif self.from_list is not None:
             yield self._listed(self.from_list, load)
         elif self.folder is not None:
             dataset = index_tree(self.folder, self.name or self.folder.resolve().name)
-            yield make_split(dataset, self._own_recipe(dataset.name))
+            yield make_split(dataset, self._own_recipe(dataset.name), listing)
         else:
-            yield from (make_split(load(recipe.dataset), recipe) for recipe in self.recipes())
+            yield from (make_split(load(recipe.dataset), recipe, listing) for recipe in self.recipes())
+
+    def _check_options(self) -> None:
+        """Raise `SpecError` where an option would be passed over: those of a named split are in its name."""
+        used = {
+            "--profile": self.profile != "full",
+            "--noise": self.noise != 0,
+            "--noise-rule": self.noise_rule != NOISE_RULES[0],
+            "--reversed": self.reversed_order,
+            "--seed": self.seed != 0,
+            "--disjoint": self.disjoint and self.official is None and self.from_list is None,
+        }
+        idle = [option for option, is_used in used.items() if is_used]
+        if idle and (self.folder is None or self.official is not None or self.from_list is not None):
+            raise SpecError(
+                f"Expected {', '.join(idle)} beside --folder alone, got it elsewhere. Write it into the split's name: "
+                "mvtec_k4_noisy10_softpatch_disjoint_seed3."
+            )
 
     def _official(self, load: Load) -> Iterator[Split]:
         if self.official != OFFICIAL:
@@ -120,4 +141,5 @@ class SplitRequest:
             disjoint=self.disjoint,
             reversed_order=self.reversed_order,
             seed=self.seed,
+            draw="authors" if self.listing else "sha256",
         )

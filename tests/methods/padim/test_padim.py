@@ -92,7 +92,9 @@ def test_grids_that_do_not_divide_are_refused() -> None:
 
 
 def test_presets_are_chosen_by_split() -> None:
-    assert choose_preset(PaDiM, None, "mvtec_k4_noisy10_seed1").name == "paper_mvtec"
+    assert choose_preset(PaDiM, None, "mvtec_k4_noisy10_seed1").name == "paper_mvtec_step"
+    assert choose_preset(PaDiM, None, "mvtec_pareto_noisy10_official1").name == "paper_mvtec_pareto"
+    assert choose_preset(PaDiM, None, "mvtec_full").name == "paper_mvtec"
     assert choose_preset(PaDiM, None, "visa_pareto_noisy05").name == "paper_visa"
     assert {preset.protocol for preset in presets(PaDiM).values()} == {"tailedcore"}
     known = presets(PaDiM)
