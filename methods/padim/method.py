@@ -89,7 +89,7 @@ class PaDiM:
         network += 3 * positions * self.dimensions * FLOAT  # the image that is aligned
         fitting = network + work + (0 if streamed else triangles)
         name = f"Gaussians of {self.dimensions} channels at {positions:,} positions"
-        phases = {name: fitting, "distances": fitting + maps_bytes(images)}
+        phases = {name: fitting, f"distances to {name}": fitting + maps_bytes(images)}
         return MemoryEstimate(phases, triangles if streamed else 0)
 
     def save(self, folder: Path) -> None:
