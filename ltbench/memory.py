@@ -19,9 +19,9 @@ from ltbench.environment import available_memory, resident_memory
 from ltbench.errors import SpecError
 from ltbench.method import EstimatesMemory, ImageCounts, MemoryEstimate, Method
 
-RESERVE = 320 * 2**20
+RESERVE = 192 * 2**20
 """Bytes that a process takes beside a method's arrays once it works: compilers, thread pools, decoders, and what its
-allocator keeps. (Seen: 150 to 300 MiB.)"""
+allocator keeps. (Seen: up to 40 MiB above the estimate of the arrays.)"""
 
 
 @dataclass(frozen=True, slots=True)
