@@ -43,7 +43,9 @@ def peak(found: Any, images: ImageCounts, *, streamed: bool) -> int:
 
 
 @pytest.fixture(autouse=True)
-def _known_process(monkeypatch: pytest.MonkeyPatch) -> None:
+def _known_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ltbench.blocks.patch_memory.get_num_threads", lambda: 1)
+    monkeypatch.setattr("ltbench.blocks.patch_memory.usable_cores", lambda: 2)
     monkeypatch.setattr(memory, "resident_memory", lambda: GIB - memory.RESERVE)
     monkeypatch.setattr(memory, "available_memory", lambda: 64 * GIB)
 
@@ -162,7 +164,7 @@ def test_more_than_is_free_is_said_with_what_to_do(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(memory, "available_memory", lambda: 2 * GIB)
     plan = plan_memory(method("patchcore", "paper"), PAPER)
     assert plan is not None
-    assert "2.0 GiB are free: --memory-limit 2.4GiB keeps it below that" in plan.text
+    assert "2.0 GiB are free: --memory-limit 2.5GiB keeps it below that" in plan.text
 
 
 def test_what_does_not_fit_is_refused_with_what_would() -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
+from torch import get_num_threads
 
 from ltbench.blocks.backbones import map_shapes
 from ltbench.blocks.coreset import coreset_size
@@ -62,7 +62,7 @@ def network_bytes(backbone: str, layers: tuple[int, ...], size: tuple[int, int])
     """
     shapes = map_shapes(backbone, layers, size)
     maps = sum(channels * height * width for channels, height, width in shapes.maps)
-    return FLOAT * (2 * shapes.parameter_count + torch.get_num_threads() * (4 * shapes.largest + 6 * maps))
+    return FLOAT * (2 * shapes.parameter_count + get_num_threads() * (4 * shapes.largest + 6 * maps))
 
 
 def patch_shape(
@@ -147,7 +147,7 @@ class BankMemory:
 
     def search(self, rows: int, images: ImageCounts) -> int:
         """Searching `rows` patches for those of the largest category's test images, and holding their maps."""
-        work = torch.get_num_threads() * (10 * CHUNK * self.shape.dimension * FLOAT + SEARCH_BLOCK)
+        work = get_num_threads() * (10 * CHUNK * self.shape.dimension * FLOAT + SEARCH_BLOCK)
         return self.bank_bytes(rows) + self.shape.network + work + maps_bytes(images)
 
     def bank_bytes(self, rows: int) -> int:
@@ -156,7 +156,7 @@ class BankMemory:
 
     def _projecting(self, dimension: int) -> int:
         """Return the bytes of the blocks that are on their way through a projection."""
-        threads = min(READERS, torch.get_num_threads()) if self.streamed else torch.get_num_threads()
+        threads = min(READERS, get_num_threads()) if self.streamed else get_num_threads()
         rows = min(threads * ROWS, max(self.rows, ROWS))
         read = self.shape.dimension * (FLOAT if self.precision == "float32" else 6)
         is_read = self.streamed or self.precision != "float32"
