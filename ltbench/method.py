@@ -29,6 +29,7 @@ class MethodInfo:
         title: as printed in tables ("TailedCore").
         paper: arXiv id or DOI, or None.
         uses_categories: privilege: is told the category of each image, in training and in test.
+        uses_training_categories: privilege: is told the category of each training image, but of no test image.
         is_transductive: privilege: scores test images jointly.
         min_images: fewest training images a category must have; on a split with less the method is not applicable.
     """
@@ -37,6 +38,7 @@ class MethodInfo:
     title: str
     paper: str | None = None
     uses_categories: bool = False
+    uses_training_categories: bool = False
     is_transductive: bool = False
     min_images: int = 1
 
@@ -71,7 +73,7 @@ class ImageSet(Protocol):
 
     @property
     def categories(self) -> Sequence[str]:
-        """The category of each image; raises `ContractError` unless the method declares `uses_categories`."""
+        """The category of each image; raises `ContractError` unless the method declares that it uses them."""
         ...
 
 

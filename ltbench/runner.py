@@ -295,8 +295,8 @@ def _run(
     spec, progress = planned.spec, harness.progress
     progress.seconds.clear()
     memory: dict[str, float] = {}
-    named = planned.method.info.uses_categories
-    examination = Examination(split, dataset, spec.protocol, named, progress)
+    info = planned.method.info
+    examination = Examination(split, dataset, spec.protocol, info.uses_categories, progress)
     checkpoints = checkpoints_folder(harness.results, spec.hash)
     curve = LearningCurve(harness.eval_every, examination, checkpoints) if harness.eval_every else None
     runtime = Runtime(
@@ -320,7 +320,8 @@ def _run(
 
     train = [path for images in split.train.values() for path in (*images.normal, *images.contaminant)]
     order = shuffled(train)
-    images = DiskImages(dataset, order, spec.protocol, categories_visible=named)
+    told = info.uses_categories or info.uses_training_categories
+    images = DiskImages(dataset, order, spec.protocol, categories_visible=told)
     with progress.stage("fit"), measured("fit"):
         method = planned.method(**planned.values).fit(images, runtime)
     found = examination.findings(method, measured, maps if harness.save_maps else None)
@@ -331,7 +332,7 @@ def _run(
         notes["diagnostics"] = diagnostics
     return RunRecord(
         spec=spec,
-        method=planned.method.info,
+        method=info,
         preset=planned.preset,
         dataset=split.dataset,
         recipe=split.recipe,

@@ -41,18 +41,19 @@ class Subject:
         chosen = next((self.known[name] for name in PRESETS if name in self.known), Preset("defaults"))
         return resolve(self.method, chosen.parameters)
 
-    def images(self, count: int, seed: int, *, planted: bool = False) -> ArrayImages:
+    def images(self, count: int, seed: int, *, planted: bool = False, trains: bool = False) -> ArrayImages:
         """Return grainy tiles of two categories in turn; with `planted`, each has a bright square."""
+        info = self.method.info
         categories = ["grid", "stripes"] * (count // 2)
         return ArrayImages(
             np.stack([_tile(category, seed + i, planted) for i, category in enumerate(categories)]),
-            categories if self.method.info.uses_categories else None,
+            categories if info.uses_categories or (trains and info.uses_training_categories) else None,
         )
 
     @cached_property
     def train(self) -> ArrayImages:
         """Twelve good training images."""
-        return self.images(12, seed=0)
+        return self.images(12, seed=0, trains=True)
 
     @cached_property
     def good(self) -> ArrayImages:

@@ -79,4 +79,4 @@ def print_checks(results: Iterable[CheckResult], as_json: bool) -> bool:
 
 
 def _privileges(info: MethodInfo) -> list[str]:
-    return [name for name in ("uses_categories", "is_transductive") if getattr(info, name)]
+    return [name for name in ("uses_categories", "uses_training_categories", "is_transductive") if getattr(info, name)]

@@ -28,7 +28,7 @@ class DiskImages:
         dataset: a dataset with a root.
         paths: which of its samples, by path, in which order.
         protocol: how images are resized and cropped.
-        categories_visible: whether `categories` may be read (the method declares `uses_categories`).
+        categories_visible: whether `categories` may be read (the method declares that it uses them).
 
     Raises:
         DataError: a path that is no sample of the dataset.
@@ -97,7 +97,7 @@ class DiskImages:
         """The category of each image.
 
         Raises:
-            ContractError: the method does not declare `uses_categories`.
+            ContractError: the method does not declare that it uses them.
         """
         if self._categories is None:
             raise ContractError("Expected a method blind to categories, got one that reads them. Set uses_categories.")

@@ -16,6 +16,7 @@ from ltbench.tables.cells import Cell
 
 PRIVILEGES = {
     "uses_categories": "told the category of every image",
+    "uses_training_categories": "told the category of every training image",
     "is_transductive": "scores test images jointly",
 }
 

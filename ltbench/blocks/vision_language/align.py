@@ -6,6 +6,7 @@ one: LTAD's layers {3, 10, 17, 37} are blocks counted from 0, the last ones at s
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -22,7 +23,7 @@ from transformers import AlignConfig, AlignModel, AutoTokenizer
 from transformers.utils import logging
 
 from ltbench.blocks.backbones import Backbone
-from ltbench.blocks.vision_language.model import Code, VisionLanguage
+from ltbench.blocks.vision_language.model import Code, Stage, VisionLanguage
 from ltbench.blocks.vision_language.text import TextEncoder, Tokenize
 from ltbench.blocks.weights import hub_folder, state_sha256
 from ltbench.errors import DataError, SpecError
@@ -97,7 +98,7 @@ def align(
 
     bert = branches.text_model.to(device)
     text = TextEncoder(bert, tokenize, marks, head, projection.out_features, dict(projection.state_dict()))
-    return VisionLanguage(name, tuple(layers), images, _code, text)
+    return VisionLanguage(name, tuple(layers), images, _code, text, _stages(branches.vision_model))
 
 
 def load_align(name: str, layers: Sequence[int], scale: Scale, device: str = "cpu") -> VisionLanguage:
@@ -181,6 +182,15 @@ def _no_bars() -> Iterator[None]:
 
 def _blocks(vision: Any) -> Any:
     return vision.encoder.blocks
+
+
+def _stages(vision: Any) -> tuple[Stage, ...]:
+    config, blocks, end, stages = vision.config, _blocks(vision), 0, []
+    for count, kernel, stride in zip(config.num_block_repeats, config.kernel_sizes, config.strides, strict=True):
+        repeats = math.ceil(config.depth_coefficient * count)
+        end += repeats
+        stages.append(Stage(_channels(blocks[end - 1]), repeats, kernel, stride))
+    return tuple(stages)
 
 
 def _channels(block: Any) -> int:

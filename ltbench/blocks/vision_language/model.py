@@ -30,6 +30,22 @@ class ImageFeatures(NamedTuple):
     code: Code
 
 
+class Stage(NamedTuple):
+    """Blocks of the image branch that share a resolution and a width.
+
+    Args:
+        channels: of its maps.
+        repeats: number of blocks.
+        kernel: side of its convolutions.
+        stride: of its first block.
+    """
+
+    channels: int
+    repeats: int
+    kernel: int
+    stride: int
+
+
 class LoadedExtractor(FeatureExtractor):
     """Gives the maps of a backbone that is there already."""
 
@@ -53,6 +69,7 @@ class VisionLanguage:
         images: the image branch; its last level is what the code is made of, the others are the maps.
         code_of: makes the code, (D,), of the last level.
         text: the text branch.
+        stages: the image branch's stages, in order.
     """
 
     name: str
@@ -60,6 +77,13 @@ class VisionLanguage:
     images: Backbone
     code_of: Callable[[NDArray[np.float32]], Code]
     text: TextEncoder
+    stages: tuple[Stage, ...]
+
+    @property
+    def layer_stages(self) -> tuple[int, ...]:
+        """The stage of each layer, counted from 0."""
+        ends = np.cumsum([stage.repeats for stage in self.stages])
+        return tuple(int(np.searchsorted(ends, layer, side="right")) for layer in self.layers)
 
     @property
     def channels(self) -> tuple[int, ...]:

@@ -25,7 +25,7 @@ from transformers import AlignTextConfig, AlignTextModel, AutoTokenizer
 from ltbench.blocks import weights
 from ltbench.blocks.backbones import load_backbone
 from ltbench.blocks.threads import torch_on_one_thread
-from ltbench.blocks.vision_language.model import Code, VisionLanguage
+from ltbench.blocks.vision_language.model import Code, Stage, VisionLanguage
 from ltbench.blocks.vision_language.text import TextEncoder
 from ltbench.core import sha256_of
 from ltbench.errors import DataError, SpecError
@@ -97,7 +97,7 @@ def load_packaged(backbone: str, layers: Sequence[int], runtime: Runtime) -> Vis
             return cast(Code, (pooled @ matrix)[0].numpy())
 
     text = _text(mini.to(runtime.device), tokenizer, centre.to(runtime.device))
-    return VisionLanguage(f"packaged {backbone}", tuple(layers), images, code_of, text)
+    return VisionLanguage(f"packaged {backbone}", tuple(layers), images, code_of, text, _stages(network))
 
 
 def _levels(network: Any, layers: Sequence[int]) -> tuple[int, ...]:
@@ -109,6 +109,15 @@ def _levels(network: Any, layers: Sequence[int]) -> tuple[int, ...]:
             f"Expected ascending blocks out of {known[:-1]}, got {list(layers)}. Set -p layers={known[:-1]}."
         )
     return tuple(known.index(layer) for layer in layers)
+
+
+def _stages(network: Any) -> tuple[Stage, ...]:
+    stages = []
+    for blocks in network.blocks:
+        first = blocks[0].conv_dw
+        channels = getattr(blocks[-1], "bn3", blocks[-1].bn2).num_features
+        stages.append(Stage(channels, len(blocks), first.kernel_size[0], first.stride[0]))
+    return tuple(stages)
 
 
 def _bridge(spot: str, classifier: Tensor, text: TextEncoder, store: FeatureStore | None) -> Bridge:

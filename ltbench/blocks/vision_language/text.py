@@ -56,9 +56,10 @@ class TextEncoder:
         """Return the vectors (L, width) of a text's pieces in the table of words: before positions, [CLS] and [SEP]."""
         return self._table[torch.tensor(self._tokenize(text), dtype=torch.long, device=self._table.device)].clone()
 
-    def table_rows(self, indices: Tensor) -> Tensor:
-        """Return rows of the table of words, (L, width); indices count modulo the table's length."""
-        return self._table[indices.to(self._table.device) % len(self._table)].clone()
+    @property
+    def spread(self) -> float:
+        """The standard deviation of all values in the table of words."""
+        return float(self._table.std())
 
     def encode(self, sequences: Sequence[Tensor]) -> Tensor:
         """Return the vectors (B, dim) of texts given as word vectors, (L, width) each; gradients pass through.

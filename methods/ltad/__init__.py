@@ -1,0 +1,1 @@
+"""LTAD: learnt category names, synthesised features, and semantic scores beside reconstruction errors."""
