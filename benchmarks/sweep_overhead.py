@@ -11,7 +11,6 @@ each worker spends. Then the times of a plan and of a status over the finished f
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import subprocess
 import sys
@@ -21,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from tabulate import tabulate
 
 from ltbench.records import stream_records
 
@@ -48,7 +48,7 @@ def timed(*arguments: str) -> float:
 
 
 def main() -> None:
-    """Measure and print one JSON object."""
+    """Measure and print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cells", type=int, default=1000)
     parser.add_argument("--workers", type=int, default=1)
@@ -67,17 +67,15 @@ def main() -> None:
         assert not problems
         assert len(inside) == options.cells
         overhead = (wall * options.workers - sum(inside)) / options.cells
-        measured = {
-            "cells": options.cells,
-            "workers": options.workers,
-            "sweep_seconds": wall,
-            "seconds_inside_a_cell": sum(inside) / options.cells,
-            "overhead_milliseconds_a_cell": 1000 * overhead,
-            "plan_seconds": timed("plan", *grid, "--json"),
-            "sweep_of_nothing_seconds": timed("sweep", *grid, "--device", "cpu", "--json"),
-            "status_seconds": timed("status", "--results", str(results), "--json"),
-        }
-    print(json.dumps({name: round(value, 3) for name, value in measured.items()}, indent=1))
+        rows = [
+            ("the sweep", f"{wall:.1f} s"),
+            ("inside a cell (fit, predict, evaluate)", f"{1000 * sum(inside) / options.cells:.1f} ms"),
+            ("beside it, a cell", f"{1000 * overhead:.1f} ms"),
+            ("`ltbench plan`, all done", f"{timed('plan', *grid, '--json'):.1f} s"),
+            ("`ltbench sweep`, all done", f"{timed('sweep', *grid, '--device', 'cpu', '--json'):.1f} s"),
+            ("`ltbench status`, all done", f"{timed('status', '--results', str(results), '--json'):.1f} s"),
+        ]
+    print(tabulate(rows, (f"{options.cells} cells, {options.workers} workers", ""), tablefmt="github"))
 
 
 if __name__ == "__main__":
