@@ -50,10 +50,22 @@ def _number(record: RunRecord) -> object:
     return record.spec.payload(), record.metrics, record.missing, dict(record.scores)
 
 
-def _running_task() -> str:
-    """Return the id of a task that runs."""
-    command = ["squeue", "--noheader", "--states=RUNNING", "--format=%i"]
-    return next(iter(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()), "")
+def _tasks(*states: str) -> list[str]:
+    """Return the ids of the tasks in these states."""
+    command = ["squeue", "--noheader", "--array", f"--states={','.join(states)}", "--format=%i"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+
+
+def _running_task(there: Home) -> str:
+    """Return the id of a task, once every task that runs is at work, which is until the tests wake it."""
+    _wait_for(lambda: there.executions and len(there.executions) == len(_tasks("RUNNING")))
+    return _tasks("RUNNING")[0]
+
+
+def _wake_others(there: Home, stopped: str) -> None:
+    """Let the tasks end their work, once one that was stopped is over."""
+    _wait_for(lambda: stopped not in _tasks("RUNNING", "COMPLETING"))
+    (there.folder / "awake").touch()
 
 
 def _wait_for(is_so: Callable[[], object], seconds: float = 90) -> None:
@@ -67,15 +79,15 @@ def test_a_cancelled_task_is_resumed_and_nothing_else_repeated(there: Home, monk
     serial = there.folder / "serial"
     assert there.run("sweep", *GRID, results=serial)[0] == 0
     (there.folder / "executions").unlink()
-    monkeypatch.setenv("SWEEP_NAP", "8")
+    monkeypatch.setenv("SWEEP_NAP", "300")
     sweep = there.start("sweep", *GRID, *SLURM, *WAIT)
-    _wait_for(lambda: there.executions)
-    subprocess.run(["scancel", _running_task()], check=True)
+    task = _running_task(there)
+    subprocess.run(["scancel", task], check=True)
+    _wake_others(there, task)
     _, err = sweep.communicate(timeout=300)
     assert sweep.returncode == 1
     assert "its job ended before it was done" in err
     assert len(_numbers(there.results)) == 5
-    monkeypatch.setenv("SWEEP_NAP", "0")
     code, _, err = there.run("sweep", *GRID, *SLURM, *WAIT)
     assert code == 0
     assert "1 to run" in err
@@ -85,14 +97,14 @@ def test_a_cancelled_task_is_resumed_and_nothing_else_repeated(there: Home, monk
 
 @pytest.mark.parametrize("how", ["requeued", "out of time"])
 def test_a_task_that_slurm_starts_again_goes_on(there: Home, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
-    monkeypatch.setenv("SWEEP_NAP", "8")
+    monkeypatch.setenv("SWEEP_NAP", "300")
     sweep = there.start("sweep", "-m", "counted", "-s", "parts_full", *SLURM, *WAIT)
-    _wait_for(lambda: there.executions)
-    task = _running_task()
+    task = _running_task(there)
     if how == "requeued":
         subprocess.run(["scontrol", "requeue", task], check=True)
     else:
         subprocess.run(["scancel", "--signal=USR2", task], check=True)
+    _wake_others(there, task)
     _, err = sweep.communicate(timeout=400)
     assert sweep.returncode == 0, err
     assert len(there.executions) == 2

@@ -26,14 +26,19 @@ def _note(name, seed):
     with open(HOME / "executions", "a") as file:
         file.write(f"{name} {seed}\\n")
 
+def _nap(seconds):
+    end = time.monotonic() + seconds
+    while (left := end - time.monotonic()) > 0 and not (HOME / "awake").exists():
+        time.sleep(min(left, 0.2))
+
 @dataclass
 class Counted(MeanImage):
-    """Notes each time that it is fitted."""
+    """Notes each time that it is fitted, and naps until the file `awake` is there."""
     info: ClassVar[MethodInfo] = MethodInfo("counted", "Counted")
     def fit(self, train, runtime):
         _note("counted", runtime.seed)
         for _ in runtime.progress.track(range(10), "naps"):
-            time.sleep(float(os.environ.get("SWEEP_NAP", "0")) / 10)
+            _nap(float(os.environ.get("SWEEP_NAP", "0")) / 10)
         return super().fit(train, runtime)
 
 @dataclass
