@@ -119,6 +119,27 @@ def noise(
     _save(draw_noise(_records(results, dataset, split, method, preset), metric, _published(published)), out)
 
 
+@app.command("learning")
+def learning(
+    out: Out,
+    metric: Metric = "image_auroc",
+    dataset: Datasets = None,
+    split: Splits = None,
+    method: Methods = None,
+    preset: Preset = None,
+    results: Results = DEFAULT_RESULTS,
+) -> None:
+    """Draw High, Low and Avg against the epoch, of runs that were made with --eval-every.
+
+    Examples:
+      ltbench run -m uniad -s shapes_step20 --preset offline --eval-every 5
+      ltbench figure learning -s shapes_step20 --out learning.pdf
+    """
+    from ltbench.figures.learning import draw_learning
+
+    _save(draw_learning(_records(results, dataset, split, method, preset), metric), out)
+
+
 @app.command("curves")
 def curves(
     out: Out,

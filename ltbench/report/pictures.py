@@ -20,6 +20,7 @@ from ltbench.figures.categories import draw_categories
 from ltbench.figures.curves import draw_curves
 from ltbench.figures.diagnostics import draw_diagnostics
 from ltbench.figures.heatmaps import Picture, panels_of
+from ltbench.figures.learning import draw_learning
 from ltbench.figures.style import as_bytes
 from ltbench.figures.trends import draw_imbalance, draw_noise
 from ltbench.records import MAPS, RunRecord, run_folder
@@ -56,6 +57,7 @@ def figures(records: Sequence[RunRecord]) -> Iterator[Shown]:
         for base, runs in _grouped(own, lambda record: base_name(record.spec.split)):
             yield from _figure(partial(draw_categories, runs), base, "Image AUROC by category, sorted by size")
             yield from _figure(partial(draw_curves, runs), base, "ROC and precision-recall, mean of categories")
+            yield from _figure(partial(draw_learning, runs), base, "Image AUROC on the test set against epochs")
             for record in _with_sizes(runs):
                 text = f"{record.method.title}: predicted and true category sizes"
                 yield from _figure(partial(draw_diagnostics, record), base, text)

@@ -19,6 +19,7 @@ from ltbench.core import Split, TrainImages
 from ltbench.errors import SpecError, UnknownNameError
 from ltbench.figures.categories import draw_categories
 from ltbench.figures.curves import draw_curves, mean_precision_recall, mean_roc
+from ltbench.figures.learning import draw_learning
 from ltbench.figures.profiles import draw_profiles
 from ltbench.figures.series import names_of, series_of
 from ltbench.figures.style import COLOURS, as_bytes, looks, save
@@ -135,6 +136,37 @@ def test_published_lines_are_hollow(make_record: MakeRecord) -> None:
         [100, 200, 500],
         [80.00, 80.21, 78.53],
     )
+
+
+def _learning(make: MakeRecord, points: dict[int, float], **more: Any) -> RunRecord:
+    curve = [
+        {"epoch": epoch, "metrics": {"image_auroc": {"high": value, "low": value / 2, "avg": value * 3 / 4}}}
+        for epoch, value in points.items()
+    ]
+    return replace(_record(make, **more), notes={"learning_curve": curve})
+
+
+def test_learning_curves_are_means_over_the_seeds_of_an_epoch(make_record: MakeRecord) -> None:
+    figure = draw_learning(
+        [
+            _learning(make_record, {2: 0.5, 4: 0.8, 5: 0.9}, seed=0),
+            _learning(make_record, {2: 0.7, 5: 1.0}, seed=1),
+            _record(make_record, method="without"),
+        ]
+    )
+    high, low, avg = map(_lines, figure.axes)
+    assert high == {"M": ([2, 5], [60, 95])}
+    assert low == {"M": ([2, 5], [30, 47.5])}
+    assert avg == {"M": ([2, 5], [45, 71.25])}
+    assert _covers_no_data(figure)
+
+
+def test_a_learning_curve_of_another_metric(make_record: MakeRecord) -> None:
+    record = _learning(make_record, {2: 0.5})
+    with pytest.raises(SpecError, match="learning curves of pixel_auroc"):
+        draw_learning([record], "pixel_auroc")
+    with pytest.raises(SpecError, match="got none"):
+        draw_learning([_record(make_record)])
 
 
 def test_profiles_show_every_image() -> None:
