@@ -22,6 +22,7 @@ from typing import Any
 from uuid import uuid4
 
 from ltbench.errors import BusyError, LtbenchError
+from ltbench.whole import write_whole
 
 FOLDER = ".claims"
 
@@ -128,12 +129,7 @@ class Claim:
 
     def _tell(self) -> None:
         content = {"run": self._run, "holder": asdict(Holder.myself()), "told": dict(self._describe())}
-        temporary = self._folder / f".{self._run}.{uuid4().hex}"
-        try:
-            temporary.write_text(json.dumps(content), encoding="utf-8")
-            temporary.replace(self._path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        write_whole(self._path, json.dumps(content).encode())
 
 
 def try_claim(results: Path, run: str, describe: Describe = dict) -> Claim | None:

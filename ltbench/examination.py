@@ -19,6 +19,7 @@ from ltbench.errors import ContractError, DataError
 from ltbench.method import ImageSet, Method
 from ltbench.metrics.groups import aggregate, evaluate_category, image_scores
 from ltbench.progress import ConsoleProgress
+from ltbench.whole import write_whole
 
 CURVE = "learning_curve"
 """The note, the phase and the file of a learning curve."""
@@ -131,10 +132,7 @@ class LearningCurve:
             return
         progress = self._examination.progress
         self._points[epoch] = self._examination.findings(method, lambda _: progress.timed(CURVE)).metrics
-        self._file.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self._file.with_suffix(".tmp")
-        temporary.write_text(json.dumps(self.points, allow_nan=False), encoding="utf-8")
-        temporary.replace(self._file)
+        write_whole(self._file, json.dumps(self.points, allow_nan=False).encode())
 
 
 def shuffled(paths: Iterable[str]) -> list[str]:

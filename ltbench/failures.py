@@ -12,6 +12,7 @@ from typing import Any
 from uuid import uuid4
 
 from ltbench.errors import LtbenchError
+from ltbench.whole import write_whole
 
 FOLDER = "failures"
 
@@ -47,14 +48,7 @@ class Failure:
 
 def write_failure(results: Path, failure: Failure) -> None:
     """Write a failure, whole or not at all, in place of an earlier one of the same run."""
-    folder = results / FOLDER
-    folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / f".{failure.run}.{uuid4().hex}"
-    try:
-        temporary.write_text(json.dumps(asdict(failure), indent=1), encoding="utf-8")
-        temporary.replace(folder / f"{failure.run}.json")
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_whole(results / FOLDER / f"{failure.run}.json", json.dumps(asdict(failure), indent=1).encode())
 
 
 def read_failure(results: Path, run: str) -> Failure | None:

@@ -14,14 +14,26 @@ def write_whole(target: Path, content: bytes) -> None:
     """Write a file in one step, its folder too if need be; on failure nothing is left, and an older file stays.
 
     Raises:
-        DataError: it cannot be written.
+        OSError: it cannot be written.
     """
     temporary = target.with_name(f".{target.name}.{os.getpid()}.{uuid4().hex}")
+    target.parent.mkdir(parents=True, exist_ok=True)
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
         temporary.write_bytes(content)
         temporary.replace(target)
-    except OSError as error:
+    except BaseException:
         with suppress(OSError):  # it may never have come about
             temporary.unlink()
+        raise
+
+
+def write_output(target: Path, content: bytes) -> None:
+    """Write a file that the user asked for, whole or not at all.
+
+    Raises:
+        DataError: it cannot be written.
+    """
+    try:
+        write_whole(target, content)
+    except OSError as error:
         raise DataError(f"Expected to write {target}, got {error.strerror}. Choose another --out.") from error

@@ -17,9 +17,10 @@ from rich.console import Console
 from ltbench.core import Dataset, RunSpec, Split
 from ltbench.datasets.index import load_dataset
 from ltbench.errors import DataError
+from ltbench.harness import Harness
 from ltbench.progress import ConsoleProgress
 from ltbench.records import RunRecord, checkpoints_folder, read_record
-from ltbench.runner import Harness, plan, run, run_by_name
+from ltbench.runner import plan, run, run_by_name
 from ltbench.splits.files import find_split
 
 NAME = "parts_step2"

@@ -16,8 +16,9 @@ from ltbench.errors import DataError, SpecError, UnknownNameError
 from ltbench.examples import Example, SavedMaps, f1_threshold, one_of_each_defect, worst
 from ltbench.figures.heatmaps import OUTLINE, draw_heatmaps, outlined, overlay, panels_of
 from ltbench.figures.style import save
+from ltbench.harness import Harness
 from ltbench.records import MAPS, RunRecord
-from ltbench.runner import Harness, run_by_name
+from ltbench.runner import run_by_name
 
 MakeRecord = Callable[..., RunRecord]
 

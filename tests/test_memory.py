@@ -17,13 +17,14 @@ from ltbench.blocks.rows import StoredRows
 from ltbench.core import Dataset
 from ltbench.datasets.arrays import ArrayImages
 from ltbench.errors import SpecError
+from ltbench.harness import Harness
 from ltbench.memory import image_counts, plan_memory
 from ltbench.method import EstimatesMemory, ImageCounts, MemoryEstimate, Method, Runtime
 from ltbench.parameters import resolve
 from ltbench.progress import ConsoleProgress
 from ltbench.protocols import protocol_named
 from ltbench.registry import choose_preset, method_class, presets
-from ltbench.runner import Harness, run_by_name
+from ltbench.runner import run_by_name
 from ltbench.splits.files import find_split
 from ltbench.subject import Subject
 

@@ -23,11 +23,12 @@ from ltbench.datasets.index import load_dataset
 from ltbench.errors import BusyError, ContractError, DataError, NotApplicableError, SpecError, UnknownNameError
 from ltbench.examination import shuffled
 from ltbench.failures import read_failure
+from ltbench.harness import Harness
 from ltbench.method import ImageSet, Method, MethodInfo, Runtime
 from ltbench.progress import ConsoleProgress
 from ltbench.protocols import protocol_named
 from ltbench.records import RECORD, read_record
-from ltbench.runner import Harness, Plan, plan, run, run_by_name
+from ltbench.runner import Plan, plan, run, run_by_name
 from ltbench.splits.checking import check_split
 from ltbench.splits.files import find_split
 from methods.mean_image.method import MeanImage

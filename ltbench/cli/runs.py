@@ -53,7 +53,8 @@ def run(
       ltbench run -m uniad -s shapes_step20 --preset offline --eval-every 5
     """
     from ltbench.console.runs import print_outcome
-    from ltbench.runner import Harness, run_by_name
+    from ltbench.harness import Harness
+    from ltbench.runner import run_by_name
 
     harness = Harness.of(
         results,

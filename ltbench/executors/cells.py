@@ -13,7 +13,8 @@ from ltbench.core import Dataset, Split
 from ltbench.datasets.index import load_dataset, load_listing
 from ltbench.errors import BusyError, SpecError
 from ltbench.failures import Failure, read_failure, write_failure
-from ltbench.runner import Harness, plan, run
+from ltbench.harness import Harness
+from ltbench.runner import plan, run
 from ltbench.splits.files import find_split
 
 State = Literal["done", "found", "failed", "busy"]

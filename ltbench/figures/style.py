@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from ltbench.errors import SpecError
-from ltbench.whole import write_whole
+from ltbench.whole import write_output
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#8C6D1F")
 """Distinguishable with every kind of colour blindness; source: Okabe and Ito, Color Universal Design (2008). The last
@@ -115,7 +115,7 @@ def save(figure: Figure, file: Path) -> None:
     """
     if file.suffix not in _FORMATS:
         raise SpecError(f"Expected a .pdf, .png or .svg file, got {file.name!r}. Change --out.")
-    write_whole(file, as_bytes(figure, file.suffix))
+    write_output(file, as_bytes(figure, file.suffix))
 
 
 def as_bytes(figure: Figure, suffix: str) -> bytes:

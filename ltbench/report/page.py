@@ -23,7 +23,7 @@ from ltbench.report.pictures import Gallery, figures, galleries
 from ltbench.tables.layouts import layouts
 from ltbench.tables.measurements import Reasons, measure
 from ltbench.tables.paper import fill, table_of
-from ltbench.whole import write_whole
+from ltbench.whole import write_output
 
 PAGE = "index.html"
 
@@ -81,7 +81,7 @@ def write_page(page: str, folder: Path) -> Path:
         DataError: it cannot be written.
     """
     target = folder / PAGE
-    write_whole(target, page.encode("utf-8"))
+    write_output(target, page.encode("utf-8"))
     return target
 
 

@@ -16,6 +16,7 @@ from ltbench.errors import DataError, LtbenchError, UnknownNameError
 from ltbench.splits.catalogue import catalogue
 from ltbench.splits.generate import make_split
 from ltbench.splits.recipe import check_name, is_recipe_name, parse_name
+from ltbench.whole import write_output
 
 COMMITTED = Path(__file__).resolve().parents[2] / "splits"
 """The folder of the committed splits; it exists in a clone, not in an installed package."""
@@ -80,15 +81,7 @@ def write_split(split: Split, folder: Path) -> Path:
         DataError: the file cannot be written.
     """
     path = path_of(split, folder)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(render_split(split).encode("ascii"))  # bytes: no line ends of the platform
-        partial.replace(path)
-    except OSError as error:
-        raise DataError(f"Expected to write {path}, got: {error.strerror}. Choose another --out.") from error
-    finally:
-        partial.unlink(missing_ok=True)
+    write_output(path, render_split(split).encode("ascii"))  # bytes: no line ends of the platform
     return path
 
 

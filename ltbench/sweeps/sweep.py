@@ -6,7 +6,6 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from uuid import uuid4
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -15,6 +14,7 @@ from ltbench.errors import LtbenchError
 from ltbench.executors.cells import Cell, Settings
 from ltbench.executors.interface import Event, Executor
 from ltbench.sweeps.plan import SweepPlan
+from ltbench.whole import write_whole
 
 FOLDER = "sweeps"
 
@@ -46,11 +46,9 @@ def write_manifest(results: Path, cells: Sequence[Cell]) -> None:
         LtbenchError: the results folder cannot be written to.
     """
     name = sha256_of(sorted(cell.run for cell in cells))[:16]
-    temporary = results / FOLDER / f".{name}.{uuid4().hex}"
+    content = json.dumps([asdict(cell) for cell in cells], indent=1)
     try:
-        temporary.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps([asdict(cell) for cell in cells], indent=1), encoding="utf-8")
-        temporary.replace(results / FOLDER / f"{name}.json")
+        write_whole(results / FOLDER / f"{name}.json", content.encode())
     except OSError as error:
         raise LtbenchError(
             f"Expected to write to {results}, got {error.strerror}. Free space or pass another --results."

@@ -18,7 +18,8 @@ import pytest
 from ltbench.blocks.feature_store import DiskFeatureStore
 from ltbench.core import Dataset, Split, TrainImages
 from ltbench.datasets.folder import index_tree
-from ltbench.runner import Harness, plan, run
+from ltbench.harness import Harness
+from ltbench.runner import plan, run
 from ltbench.splits.importers import import_list
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from ltbench.harness import Harness
 from ltbench.method import MethodInfo
 from ltbench.parameters import plain, resolve
 from ltbench.protocols import PROTOCOLS
 from ltbench.records import RunRecord, new_folder, run_folder, write_record
 from ltbench.registry import method_class, presets
 from ltbench.report.page import make_page, write_page
-from ltbench.runner import Harness, run_by_name
+from ltbench.runner import run_by_name
 
 if TYPE_CHECKING:
     from selenium.webdriver import Chrome
