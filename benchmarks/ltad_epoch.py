@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import AlignConfig, AlignModel
 
+from ltbench.blocks.learner import Learner, Schedule, Shard
 from ltbench.blocks.reconstruction import Reconstruction
 from ltbench.blocks.semantic_reconstruction.data import TrainingFeatures, training_features
 from ltbench.blocks.semantic_reconstruction.first_phase import FirstPhase
@@ -31,7 +32,7 @@ from ltbench.blocks.semantic_reconstruction.names import text_vectors
 from ltbench.blocks.semantic_reconstruction.phases import Detector, DetectorTask, Synthesis, Texts
 from ltbench.blocks.semantic_reconstruction.semantics import SemanticProjections
 from ltbench.blocks.tokens import aligned
-from ltbench.blocks.training import Learner, Schedule, Shard, train
+from ltbench.blocks.training import train
 from ltbench.blocks.vision_language import VisionLanguage, load_vision_language
 from ltbench.blocks.vision_language.align import align
 from ltbench.blocks.vision_language.loading import SCALES

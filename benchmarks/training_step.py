@@ -24,9 +24,10 @@ from torch import Tensor, nn
 
 from ltbench.blocks.attention import neighbour_mask
 from ltbench.blocks.jitter import jitter
+from ltbench.blocks.learner import Learner, Precision, Schedule, Shard
 from ltbench.blocks.reconstruction import Reconstruction
 from ltbench.blocks.tokens import stack_on_disk
-from ltbench.blocks.training import Learner, Precision, Schedule, Shard, train
+from ltbench.blocks.training import train
 from ltbench.method import Runtime
 
 GRID, WIDTH, HEADS, FFN, DROPOUT, ALPHA = (14, 14), 256, 8, 1024, 0.1, 20.0

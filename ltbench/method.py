@@ -107,6 +107,10 @@ class Progress(Protocol):
         """Add the seconds spent inside the block to `phase` in the run's record."""
         ...
 
+    def add_seconds(self, phase: str, seconds: float) -> None:
+        """Add seconds to `phase` in the run's record that were spent before an interruption."""
+        ...
+
 
 class NoProgress:
     """A `Progress` that shows and measures nothing."""
@@ -121,6 +125,9 @@ class NoProgress:
     def timed(self, phase: str) -> AbstractContextManager[None]:
         """Return a context that does nothing."""
         return nullcontext()
+
+    def add_seconds(self, phase: str, seconds: float) -> None:
+        """Do nothing."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,7 +67,11 @@ class ConsoleProgress:
         try:
             yield
         finally:
-            self.seconds[phase] = self.seconds.get(phase, 0.0) + time.perf_counter() - start
+            self.add_seconds(phase, time.perf_counter() - start)
+
+    def add_seconds(self, phase: str, seconds: float) -> None:
+        """Add to `seconds[phase]`."""
+        self.seconds[phase] = self.seconds.get(phase, 0.0) + seconds
 
     def tell(self, text: str) -> None:
         """Show a short text beside the loop that is going on."""

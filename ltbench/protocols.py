@@ -8,6 +8,8 @@ from __future__ import annotations
 from ltbench.core import Protocol
 from ltbench.errors import UnknownNameError
 
+DEFAULT_PROTOCOL = "common"
+
 PROTOCOLS: dict[str, Protocol] = {
     protocol.name: protocol
     for protocol in (

@@ -42,7 +42,8 @@ class RunRecord:
         metrics: metric -> group or category -> value in [0, 1].
         missing: metric -> group or category -> why there is no value.
         scores: category -> one entry a test image: path, defect_type, score.
-        seconds: phase -> wall-clock seconds.
+        seconds: phase -> wall-clock seconds; of a run that was interrupted, trainings count from their start, all other
+            phases from where the run went on.
         peak_memory_mib: phase -> peak resident memory of the process in MiB.
         environment: versions, machine and commit.
         notes: what the method and its blocks noted (weights' hash, diagnostics).

@@ -26,7 +26,7 @@ from ltbench.memory import MemoryPlan, image_counts, plan_memory
 from ltbench.method import Method, MethodInfo, Runtime
 from ltbench.parameters import parse_assignments, plain, resolve
 from ltbench.progress import ConsoleProgress, Position
-from ltbench.protocols import protocol_named
+from ltbench.protocols import DEFAULT_PROTOCOL, protocol_named
 from ltbench.records import (
     MAPS,
     RECORD,
@@ -41,8 +41,6 @@ from ltbench.registry import choose_preset, method_class
 from ltbench.splits.checking import check_masks, check_split
 from ltbench.splits.files import find_split
 from ltbench.splits.noise import shortfalls
-
-DEFAULT_PROTOCOL = "common"
 
 
 @dataclass(frozen=True)

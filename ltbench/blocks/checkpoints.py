@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -13,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ltbench.errors import DataError
+from ltbench.errors import DataError, LtbenchError
 
 _FACTS = "facts"
 
@@ -25,16 +26,27 @@ def write_checkpoint(file: Path, tensors: Mapping[str, Tensor], facts: Mapping[s
         file: where to; its folder is made.
         tensors: by name.
         facts: plain JSON values.
+
+    Raises:
+        LtbenchError: it cannot be written; the one before stays.
     """
-    file.parent.mkdir(parents=True, exist_ok=True)
-    for stale in file.parent.glob(f".{file.name}.*"):  # what a killed process left; the run's lock is ours
-        stale.unlink()
-    temporary = file.parent / f".{file.name}.{uuid4().hex}"
     contiguous = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
-    save_file(contiguous, temporary, metadata={_FACTS: json.dumps(facts, allow_nan=False)})
-    with temporary.open("rb+") as written:
-        os.fsync(written.fileno())  # after a power cut, too, a checkpoint is the old one or the new one
-    temporary.replace(file)
+    temporary = file.parent / f".{file.name}.{uuid4().hex}"
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        for stale in file.parent.glob(f".{file.name}.*"):  # what a killed process left; the run's lock is ours
+            stale.unlink()
+        save_file(contiguous, temporary, metadata={_FACTS: json.dumps(facts, allow_nan=False)})
+        with temporary.open("rb+") as written:
+            os.fsync(written.fileno())  # after a power cut, too, a checkpoint is the old one or the new one
+        temporary.replace(file)
+    except (OSError, SafetensorError) as error:
+        with suppress(OSError):  # it may never have come about
+            temporary.unlink()
+        raise LtbenchError(
+            f"Expected to write a checkpoint into {file.parent}, got {error}. Free room and give the same command "
+            "again: it goes on from the last checkpoint, if there is one."
+        ) from error
 
 
 def read_checkpoint(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:

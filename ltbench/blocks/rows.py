@@ -7,8 +7,6 @@ are all that is asked of them. The file has no name and is gone when nobody hold
 from __future__ import annotations
 
 import mmap
-import os
-import tempfile
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +15,7 @@ from typing import IO, Any, Generic, Literal, TypeVar, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from ltbench.blocks.scratch import reserved
 from ltbench.errors import LtbenchError
 
 Precision = Literal["float32", "float16"]
@@ -47,7 +46,7 @@ class StoredRows(Generic[F]):
         self._stored = np.dtype(stored or dtype)
         self._folder = folder
         self._array = np.zeros(shape, self._stored) if folder is None else None
-        self._file = None if folder is None else _reserved(folder, shape[0] * shape[1] * self._stored.itemsize)
+        self._file = None if folder is None else _file(folder, shape[0] * shape[1] * self._stored.itemsize)
         if self._file is not None:
             weakref.finalize(self, self._file.close)
 
@@ -147,21 +146,5 @@ def windows(rows: Rows) -> Iterator[tuple[slice, NDArray[np.float32]]]:
         yield from ((window, rows[window]) for window in rows.windows())
 
 
-def _reserved(folder: Path, size: int) -> IO[bytes]:
-    """Return a nameless file of `size` bytes; a full disk is an error here, not a crash when a window is written to."""
-    file: IO[bytes] | None = None
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - it lives as long as what it holds
-        if hasattr(os, "posix_fallocate") and size:
-            os.posix_fallocate(file.fileno(), 0, size)
-        else:
-            file.truncate(size)
-    except OSError as error:
-        if file is not None:
-            file.close()
-        raise LtbenchError(
-            f"Expected room for {size / 2**30:.1f} GiB in {folder}, got: {error.strerror}. Free some, set "
-            "LTBENCH_CACHE to a folder on a larger disk, or raise --memory-limit."
-        ) from error
-    return file
+def _file(folder: Path, size: int) -> IO[bytes]:
+    return reserved(folder, size, "set LTBENCH_CACHE to a folder on a larger disk, or raise --memory-limit")

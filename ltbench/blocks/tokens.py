@@ -5,6 +5,7 @@ Tokens are stored beside the maps that they were made from, so that a later run 
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property, partial
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 
 from ltbench.blocks.attention import Grid
 from ltbench.blocks.features import FeatureExtractor, Maps
+from ltbench.blocks.scratch import reserved
 from ltbench.blocks.threads import in_order, torch_on_one_thread
 from ltbench.core import Prediction, sha256_of
 from ltbench.errors import SpecError
@@ -158,6 +160,9 @@ def stack_on_disk(
 
     Returns:
         One (count, ...) array for each place of the tuple.
+
+    Raises:
+        LtbenchError: the folder has no room.
     """
     iterator = iter(rows)
     first = next(iterator)
@@ -175,10 +180,10 @@ def root_mean_square(tokens: NDArray[np.float32]) -> float:
 
 
 def _mapped(shape: tuple[int, ...], folder: Path | None) -> NDArray[np.float32]:
-    if folder is not None:
-        folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=folder) as file:
-        return np.memmap(file, np.float32, "w+", shape=shape)
+    folder = folder or Path(tempfile.gettempdir())
+    size = math.prod(shape) * np.dtype(np.float32).itemsize
+    with reserved(folder, size, "pass --results on a larger disk") as file:
+        return np.memmap(file, np.float32, "r+", shape=shape)
 
 
 def _rows(level: torch.Tensor) -> NDArray[np.float32]:

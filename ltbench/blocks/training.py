@@ -10,135 +10,37 @@ from __future__ import annotations
 import math
 import time
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from ltbench.blocks.checkpoints import read_checkpoint, write_checkpoint
 from ltbench.blocks.draws import Draws
+from ltbench.blocks.learner import Learner, Schedule, Shard
 from ltbench.blocks.threads import torch_on_one_thread
 from ltbench.errors import DataError, LtbenchError
 from ltbench.method import Method, Runtime
-
-Precision = Literal["float32", "bfloat16"]
 
 SHARD = 2
 """Images of a shard on a CPU. Part of the definition of a result: another number gives other last digits."""
 
 
-@dataclass(frozen=True, slots=True)
-class Schedule:
-    """How long to train, and in which steps.
-
-    Args:
-        epochs: passes over the training images.
-        batch_size: images of a step; the last step of an epoch takes what is left.
-        lr_step: epochs after which the learning rate is multiplied by `lr_gamma`, again and again; 0 for never. As in
-            UniAD's code, which tells its scheduler the epoch that ended, the first such epoch is number lr_step + 1,
-            counted from 0.
-        lr_gamma: what the learning rate is multiplied by.
-        precision: "bfloat16" lets torch choose it where it is faster (autocast); weights stay in float32.
-    """
-
-    epochs: int
-    batch_size: int
-    lr_step: int = 0
-    lr_gamma: float = 0.1
-    precision: Precision = "float32"
-
-    def lr_factor(self, epoch: int) -> float:
-        """Return what the learning rate is multiplied by in an epoch, counted from 0."""
-        return self.lr_gamma ** (max(epoch - 1, 0) // self.lr_step) if self.lr_step else 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Shard:
-    """The images that a loss is computed of at once.
-
-    Args:
-        indices: which training images.
-        draws: random numbers of this shard.
-        step_draws: random numbers that all shards of the step share.
-    """
-
-    indices: NDArray[np.int64]
-    draws: Draws
-    step_draws: Draws
-
-
-@dataclass(frozen=True)
-class Learner:
-    """A network with its loss and its optimiser. Several may be trained in one loop, one after the other in each step.
-
-    Args:
-        name: for checkpoints and messages.
-        network: what is trained.
-        loss: the mean over a shard's images of their losses, a scalar.
-        optimiser: steps the network's parameters; its learning rates are those of the schedule's start.
-        clip_norm: largest norm of the gradient of all parameters together; 0 for no limit.
-    """
-
-    name: str
-    network: nn.Module
-    loss: Callable[[Shard], Tensor]
-    optimiser: torch.optim.Optimizer
-    clip_norm: float = 0.0
-
-    @property
-    def parameters(self) -> list[Tensor]:
-        """The parameters that the optimiser steps."""
-        return [parameter for group in self.optimiser.param_groups for parameter in group["params"]]
-
-    def set_lr(self, factor: float) -> None:
-        """Set each learning rate to `factor` of what it was at first."""
-        for group in self.optimiser.param_groups:
-            group["lr"] = group.setdefault("initial_lr", group["lr"]) * factor
-
-    def step(self, gradients: Sequence[Tensor | None]) -> None:
-        """Clip the gradients and step the parameters."""
-        parameters = self.parameters
-        for parameter, gradient in zip(parameters, gradients, strict=True):
-            parameter.grad = gradient
-        if self.clip_norm:
-            nn.utils.clip_grad_norm_(parameters, self.clip_norm, error_if_nonfinite=False)
-        self.optimiser.step()
-        self.optimiser.zero_grad(set_to_none=True)
-
-    def tensors(self) -> dict[str, Tensor]:
-        """Return the state of network and optimiser by name."""
-        found = {f"{self.name}/network/{key}": tensor for key, tensor in self.network.state_dict().items()}
-        for index, state in self.optimiser.state_dict()["state"].items():
-            found |= {f"{self.name}/optimiser/{index}/{key}": tensor for key, tensor in state.items()}
-        return found
-
-    def load(self, tensors: dict[str, Tensor]) -> None:
-        """Take over the state that `tensors` returned."""
-        prefix = f"{self.name}/network/"
-        own = {key.removeprefix(prefix): tensor for key, tensor in tensors.items() if key.startswith(prefix)}
-        self.network.load_state_dict(own)
-        state: dict[int, dict[str, Tensor]] = {}
-        for key, tensor in tensors.items():
-            if key.startswith(f"{self.name}/optimiser/"):
-                index, name = key.removeprefix(f"{self.name}/optimiser/").split("/")
-                state.setdefault(int(index), {})[name] = tensor
-        self.optimiser.load_state_dict(self.optimiser.state_dict() | {"state": state})
-
-
 @dataclass
 class _Position:
-    """Where in the training it is: the next step of an epoch, the losses so far."""
+    """Where in the training it is: the next step of an epoch, the seconds and the losses so far."""
 
     epoch: int = 0
     step: int = 0
+    seconds: float = 0.0
     sums: list[float] = field(default_factory=list)
     losses: list[list[float]] = field(default_factory=list)
 
@@ -165,7 +67,7 @@ def train(
         method: what `runtime.after_epoch` is told of, or None where there is nothing to evaluate yet.
 
     Raises:
-        LtbenchError: a loss that is not finite; the message says where.
+        LtbenchError: a loss or a gradient that is not finite; the message says where.
         DataError: a checkpoint that does not fit.
     """
     _Loop(learners, count, schedule, runtime, phase, method).run()
@@ -197,8 +99,10 @@ class _Loop:
         order = self._order(position.epoch)
         with ThreadPoolExecutor(workers, thread_name_prefix="ltbench") as pool:
             for _ in progress.track(range(done, total), self.phase, total, done):
+                start = time.perf_counter()
                 with progress.timed(self.phase):
                     self._step(order, pool)
+                position.seconds += time.perf_counter() - start
                 progress.tell(self._state())
                 if position.step == self.steps:
                     self._end_epoch()
@@ -216,16 +120,21 @@ class _Loop:
         for number, learner in enumerate(self.learners):
             learner.set_lr(self.schedule.lr_factor(position.epoch))
             loss, gradients = self._gradients(learner, number, batch, pool)
-            if not math.isfinite(loss):
-                raise LtbenchError(
-                    f"Expected a finite loss, got {loss} in {self.phase} of {learner.name}, epoch "
-                    f"{position.epoch + 1} of {self.schedule.epochs}, step {position.step + 1} of {self.steps}. "
-                    "Lower the learning rate."
-                )
+            self._check_finite("loss", loss, learner)
             with torch_on_one_thread() if self.on_cpu else nullcontext():
-                learner.step(gradients)
+                self._check_finite("gradient", learner.clip(gradients), learner)
+                learner.step()
             position.sums[number] += loss * len(batch)
         position.step += 1
+
+    def _check_finite(self, what: str, value: float, learner: Learner) -> None:
+        """Raise an error that says where a loss or the norm of a gradient is not finite; the weights are untouched."""
+        if not math.isfinite(value):
+            raise LtbenchError(
+                f"Expected a finite {what}, got {value} in {self.phase} of {learner.name}, epoch "
+                f"{self.position.epoch + 1} of {self.schedule.epochs}, step {self.position.step + 1} of {self.steps}. "
+                "Lower the learning rate."
+            )
 
     def _gradients(
         self, learner: Learner, number: int, batch: NDArray[np.int64], pool: ThreadPoolExecutor
@@ -279,6 +188,11 @@ class _Loop:
         return f"epoch {self.position.epoch + 1}/{self.schedule.epochs}, loss {losses}"
 
     @property
+    def _identity(self) -> dict[str, Any]:
+        """What a checkpoint must have been written under to be gone on from."""
+        return {"number of images": self.count, "seed": self.runtime.seed, "schedule": asdict(self.schedule)}
+
+    @property
     def _file(self) -> Path | None:
         folder = self.runtime.checkpoints
         return None if folder is None else folder / f"{self.phase}.safetensors"
@@ -288,7 +202,7 @@ class _Loop:
         if self._file is None:
             return
         tensors = {name: tensor for learner in self.learners for name, tensor in learner.tensors().items()}
-        facts = {"count": self.count, "steps": self.steps, **self.position.__dict__}
+        facts = self._identity | self.position.__dict__
         write_checkpoint(self._file, tensors, facts)
 
     def _resume(self) -> None:
@@ -297,11 +211,13 @@ class _Loop:
             return
         tensors, facts = found
         try:
-            if (facts.pop("count"), facts.pop("steps")) != (self.count, self.steps):
-                raise ValueError("another number of images or steps")
+            for name, value in self._identity.items():
+                if facts.pop(name) != value:
+                    raise ValueError(f"another {name}")
             for learner in self.learners:
                 learner.load(tensors)
             self.position = _Position(**facts)
+            self.runtime.progress.add_seconds(self.phase, self.position.seconds)
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             reason = str(error).partition("\n")[0]
             raise DataError(

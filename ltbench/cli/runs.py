@@ -13,7 +13,7 @@ from ltbench.cli.options import DEFAULT_RESULTS, AsJson, DataRoot, Method, Resul
 def run(
     method: Method,
     split: Split,
-    seed: Annotated[int, typer.Option(help="Seed of the method.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the method.")] = 0,
     data_root: DataRoot = None,
     preset: Annotated[str | None, typer.Option(help="Preset name.", autocompletion=complete_presets)] = None,
     parameter: Annotated[

@@ -11,6 +11,7 @@ from ltbench.checks import CheckResult
 from ltbench.console.output import new_table, open_console, print_json
 from ltbench.method import MethodInfo
 from ltbench.parameters import hyper_parameters, plain, resolve
+from ltbench.protocols import DEFAULT_PROTOCOL, protocol_named
 from ltbench.registry import choose_preset, method_class, method_names, presets
 
 
@@ -29,7 +30,8 @@ def print_methods(as_json: bool) -> None:
 def print_method(name: str, preset: str | None, as_json: bool) -> None:
     """Print one method: paper, privileges, hyper-parameters, presets, number of trainable parameters."""
     method = method_class(name)
-    values = plain(resolve(method, choose_preset(method, preset, "").parameters))
+    chosen = choose_preset(method, preset, "")
+    values = plain(resolve(method, chosen.parameters))
     known = presets(method)
     rows = [
         {
@@ -41,27 +43,32 @@ def print_method(name: str, preset: str | None, as_json: bool) -> None:
         }
         for parameter in hyper_parameters(method)
     ]
-    trainable = getattr(method(**resolve(method, values)), "trainable_parameters", 0)
+    protocol = protocol_named(chosen.protocol or DEFAULT_PROTOCOL)
+    count = getattr(method(**resolve(method, values)), "trainable_parameters", None)
+    trainable = 0 if count is None else count(protocol.size)
     if as_json:
         described = {found.name: dataclasses.asdict(found) for found in known.values()}
         print_json(
             dataclasses.asdict(method.info)
             | {"preset": preset, "hyper_parameters": rows, "presets": described, "trainable_parameters": trainable}
+            | {"image_size": list(protocol.size)}
         )
         return
     console = open_console()
     info = method.info
     console.print(f"[bold]{escape(info.title)}[/bold] ({info.name})  paper: {info.paper or 'none'}")
-    console.print(f"privileges: {', '.join(_privileges(info)) or 'none'}; trainable parameters: {trainable:,}")
+    height, width = protocol.size
+    trained = f"{trainable:,} for images of {height}x{width}" if trainable else "none"
+    console.print(f"privileges: {', '.join(_privileges(info)) or 'none'}; trainable parameters: {trained}")
     table = new_table("hyper-parameter", "type", preset or "default", "meaning")
     for row in rows:
         table.add_row(*(escape(str(row[key])) for key in ("name", "type", "value", "description")))
     console.print(table)
     for found in known.values():
         settings = ", ".join(f"{key}={value}" for key, value in found.parameters.items()) or "the defaults"
-        protocol = f", protocol {found.protocol}" if found.protocol else ""
+        scored = f", protocol {found.protocol}" if found.protocol else ""
         default = f"; taken for {', '.join(found.splits)}" if found.splits else ""
-        text = f"{found.description} ({settings}{protocol}{default})"
+        text = f"{found.description} ({settings}{scored}{default})"
         console.print(f"preset [bold]{escape(found.name)}[/bold]: {escape(text)}")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -17,17 +18,14 @@ from ltbench.blocks import training
 from ltbench.blocks.attention import Grid
 from ltbench.blocks.backbones import channels_of
 from ltbench.blocks.jitter import jitter
+from ltbench.blocks.learner import Learner, Precision, Schedule, Shard
 from ltbench.blocks.maps import smooth, upsample
 from ltbench.blocks.state import load_state, save_state
 from ltbench.blocks.tokens import TokenExtractor, Tokens, grid_of, pooled, predict_images, root_mean_square, unpooled
-from ltbench.blocks.training import Learner, Precision, Schedule, Shard
 from ltbench.core import Prediction
 from ltbench.errors import SpecError
 from ltbench.method import ImageSet, Method, MethodInfo, Probe, Runtime
 from methods.rlr.net import ReferenceNetwork, corrupted_tokens, differences, window_of
-
-PAPER_SIZE = (256, 256)
-"""Image size for which `trainable_parameters` counts: the references grow with it."""
 
 
 @dataclass
@@ -69,7 +67,6 @@ class RLR:
     ] = 0.1
     precision: Annotated[Precision, Field(description="of training: bfloat16 is faster, less exact")] = "float32"
     smoothing_sigma: Annotated[float, Field(ge=0, description="Gaussian before the maximum, in pixels")] = 4.0
-    smooth_map: Annotated[bool, Field(description="smooth the map that pixels are scored by, too")] = False
 
     networks_: nn.ModuleList = field(init=False, repr=False)
     scales_: tuple[float, ...] = field(init=False, repr=False)
@@ -82,7 +79,8 @@ class RLR:
         self.grids_ = self._grids(train.size)
         levels = self._extractor.on_disk(train)
         self.scales_ = tuple(root_mean_square(level) if self.normalise else 1.0 for level in levels)
-        self.networks_ = self._networks([level.shape[2] for level in levels], runtime.seed).to(runtime.device)
+        channels = [level.shape[2] for level in levels]
+        self.networks_ = self._networks(channels, self.grids_, runtime.seed).to(runtime.device)
         learners = [
             Learner(
                 f"level{layer}",
@@ -117,15 +115,13 @@ class RLR:
         method.grids_ = tuple(tuple(grid) for grid in state.pop("grids").tolist())
         weights = {name.removeprefix("network."): torch.tensor(array) for name, array in state.items()}
         channels = [weights[f"{number}.reference"].shape[2] for number in range(len(method.grids_))]
-        method.networks_ = method._networks(channels, seed=0)
+        method.networks_ = method._networks(channels, method.grids_, seed=0)
         method.networks_.load_state_dict(weights)
         return method
 
-    @property
-    def trainable_parameters(self) -> int:
-        """The number of trained parameters for images of 256 pixels."""
-        self.grids_ = self._grids(PAPER_SIZE)
-        networks = self._networks(channels_of(self.backbone, self.layers), seed=0)
+    def trainable_parameters(self, size: tuple[int, int]) -> int:
+        """Return the number of trained parameters for images of this size; the references grow with it."""
+        networks = self._networks(channels_of(self.backbone, self.layers), self._grids(size), seed=0)
         return sum(parameter.numel() for parameter in networks.parameters())
 
     def _lend(self, runtime: Runtime) -> None:
@@ -142,10 +138,10 @@ class RLR:
     def _grids(self, size: tuple[int, int]) -> tuple[Grid, ...]:
         return tuple(grid_of(size, 2 ** (layer + 1)) for layer in self.layers)
 
-    def _networks(self, channels: list[int] | tuple[int, ...], seed: int) -> nn.ModuleList:
+    def _networks(self, channels: Sequence[int], grids: Sequence[Grid], seed: int) -> nn.ModuleList:
         if self.windows and len(self.windows) != len(self.layers):
             raise SpecError(f"Expected windows for levels {self.layers}, got {self.windows}. Give one a level.")
-        windows = self.windows or tuple(window_of(grid) for grid in self.grids_)
+        windows = self.windows or tuple(window_of(grid) for grid in grids)
         generator = torch.Generator().manual_seed(seed)
         return nn.ModuleList(
             ReferenceNetwork(
@@ -158,14 +154,18 @@ class RLR:
                 weights=(self.lca_weight, self.mlka_weight),
                 generator=generator,
             )
-            for layer, count, grid, window in zip(self.layers, channels, self.grids_, windows, strict=True)
+            for layer, count, grid, window in zip(self.layers, channels, grids, windows, strict=True)
         )
 
     def _loss(self, network: nn.Module, level: NDArray[np.float32], scale: float, shard: Shard) -> Tensor:
         """Return the mean difference between clean tokens and those rebuilt from corrupted ones."""
         clean = torch.tensor(level[shard.indices], device=self._device) / scale
-        noisy = jitter(clean, self.jitter_scale, shard.draws) if self.corruption == "jitter" else clean * 0
-        corrupted = corrupted_tokens((clean.shape[0], clean.shape[1]), self.jitter_probability, shard.draws)
+        images, tokens, _ = clean.shape
+        if self.corruption == "jitter":
+            noisy, kept = jitter(clean, self.jitter_scale, shard.draws), int((1 - self.jitter_probability) * tokens)
+        else:
+            noisy, kept = clean * 0, tokens - int(self.jitter_probability * tokens)
+        corrupted = corrupted_tokens((images, tokens), kept, shard.draws)
         rebuilt: Tensor = network(torch.where(corrupted > 0, noisy, clean))
         return differences(rebuilt.float(), clean).mean()
 
@@ -177,8 +177,7 @@ class RLR:
             found = differences(network(clean), clean).view(grid).cpu().numpy()
             maps.append(upsample(found, size, align_corners=True))
         anomaly_map: NDArray[np.float32] = np.stack(maps).mean(axis=0)
-        smoothed = smooth(anomaly_map, self.smoothing_sigma)
-        return float(smoothed.max()), smoothed if self.smooth_map else anomaly_map
+        return float(smooth(anomaly_map, self.smoothing_sigma).max()), anomaly_map
 
 
 METHOD: type[Method] = RLR

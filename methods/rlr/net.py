@@ -181,10 +181,9 @@ def differences(rebuilt: Tensor, clean: Tensor) -> Tensor:
     return squared + 1 - F.cosine_similarity(rebuilt, clean, dim=2)
 
 
-def corrupted_tokens(shape: tuple[int, int], probability: float, draws: Draws) -> Tensor:
-    """Return which tokens are corrupted, (B, L, 1) ones and zeros: int((1 - probability) * L) of each image are not."""
+def corrupted_tokens(shape: tuple[int, int], kept: int, draws: Draws) -> Tensor:
+    """Return which tokens are corrupted, (B, L, 1) ones and zeros: all but `kept` of each image."""
     images, tokens = shape
-    kept = int((1 - probability) * tokens)
     corrupted = torch.ones(images, tokens, 1, device=draws.device)
     for image in corrupted if kept else ():
         image[draws.subset(tokens, kept)] = 0

@@ -18,17 +18,14 @@ from ltbench.blocks import training
 from ltbench.blocks.attention import Grid
 from ltbench.blocks.backbones import channels_of
 from ltbench.blocks.jitter import jitter
+from ltbench.blocks.learner import Learner, Precision, Schedule, Shard
 from ltbench.blocks.maps import upsample
 from ltbench.blocks.reconstruction import Reconstruction
 from ltbench.blocks.state import load_state, save_state
 from ltbench.blocks.tokens import TokenExtractor, Tokens, aligned, grid_of, predict_images, root_mean_square
-from ltbench.blocks.training import Learner, Precision, Schedule, Shard
 from ltbench.core import Prediction
 from ltbench.errors import SpecError
 from ltbench.method import ImageSet, Method, MethodInfo, Probe, Runtime
-
-PAPER_SIZE = (224, 224)
-"""Image size for which `trainable_parameters` counts: the tables of queries and positions grow with it."""
 
 
 @dataclass
@@ -73,11 +70,17 @@ class UniAD:
     seed_: int = field(init=False, repr=False)
 
     def fit(self, train: ImageSet, runtime: Runtime) -> Self:
-        """Train the transformer on the tokens of all training images."""
+        """Train the transformer on the tokens of all training images.
+
+        Raises:
+            SpecError: image sides that are no multiples of `token_stride`, or shorter than `pool_side`.
+        """
+        if self.image_score == "pooled_max" and self.pool_side > min(train.size):
+            raise SpecError(f"Expected pool_side of at most {min(train.size)} pixels, got {self.pool_side}. Lower it.")
         self._lend(runtime, grid_of(train.size, self.token_stride))
         (tokens,) = self._extractor.on_disk(train)
         self.scale_ = root_mean_square(tokens) if self.normalise else 1.0
-        self.network_ = self._network(tokens.shape[2], runtime.seed).to(runtime.device)
+        self.network_ = self._network(tokens.shape[2], self.grid_, runtime.seed).to(runtime.device)
         optimiser = torch.optim.AdamW(
             self.network_.parameters(), self.learning_rate, weight_decay=self.weight_decay, fused=True
         )
@@ -105,16 +108,15 @@ class UniAD:
         method._lend(Runtime(seed=state.pop("seed").item()), tuple(state.pop("grid").tolist()))
         method.scale_ = state.pop("scale").item()
         weights = {name.removeprefix("network."): torch.tensor(array) for name, array in state.items()}
-        method.network_ = method._network(weights["input.weight"].shape[1], seed=0)
+        method.network_ = method._network(weights["input.weight"].shape[1], method.grid_, seed=0)
         method.network_.load_state_dict(weights)
         return method
 
-    @property
-    def trainable_parameters(self) -> int:
-        """The number of trained parameters for images of 224 pixels."""
-        self.grid_ = grid_of(PAPER_SIZE, self.token_stride)
+    def trainable_parameters(self, size: tuple[int, int]) -> int:
+        """Return the number of trained parameters for images of this size; queries and positions grow with it."""
         channels = sum(channels_of(self.backbone, self.layers))
-        return sum(parameter.numel() for parameter in self._network(channels, seed=0).parameters())
+        network = self._network(channels, grid_of(size, self.token_stride), seed=0)
+        return sum(parameter.numel() for parameter in network.parameters())
 
     def _lend(self, runtime: Runtime, grid: Grid) -> None:
         self.seed_, self.grid_ = runtime.seed, grid
@@ -128,10 +130,10 @@ class UniAD:
             runtime=runtime,
         )
 
-    def _network(self, channels: int, seed: int) -> Reconstruction:
+    def _network(self, channels: int, grid: Grid, seed: int) -> Reconstruction:
         return Reconstruction(
             channels,
-            self.grid_,
+            grid,
             width=self.width,
             layers=self.depth,
             heads=self.heads,

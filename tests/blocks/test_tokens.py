@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +22,7 @@ from ltbench.blocks.tokens import (
     unpooled,
 )
 from ltbench.datasets.arrays import ArrayImages
-from ltbench.errors import SpecError
+from ltbench.errors import LtbenchError, SpecError
 from ltbench.method import Runtime
 
 NETWORK = "tf_efficientnet_lite0"
@@ -106,6 +108,15 @@ def test_arrays_stay_on_disk_and_leave_no_file(tmp_path: Path) -> None:
     assert left.shape == (5, 2, 3)
     assert np.array_equal(right[:, 0], -np.arange(5))
     assert list((tmp_path / "new").iterdir()) == []
+
+
+def test_a_full_disk_is_an_error_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full, raising=False)
+    with pytest.raises(LtbenchError, match=r"Expected room for .*No space left.*--results"):
+        stack_on_disk(((np.zeros((4, 2), np.float32),) for _ in range(3)), 3, tmp_path)
 
 
 def test_no_images_is_an_error() -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import io
 import os
 import random
+import resource
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -19,7 +21,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ltbench.blocks.checkpoints import read_checkpoint, write_checkpoint
-from ltbench.blocks.training import Learner, Schedule, Shard, train
+from ltbench.blocks.learner import Learner, Schedule, Shard
+from ltbench.blocks.training import train
 from ltbench.errors import DataError, LtbenchError
 from ltbench.method import Method, Runtime
 from ltbench.progress import ConsoleProgress
@@ -206,6 +209,70 @@ def test_a_wrong_checkpoint_is_an_error_that_says_what_to_do(tmp_path: Path) -> 
 def test_a_loss_that_is_not_finite_says_where(bad: float) -> None:
     with pytest.raises(LtbenchError, match=r"got (nan|inf) in train of line, epoch 1 of 3, step 1 of 1"):
         train([_line([bad, 0.0], 0.1)], 2, Schedule(3, 2), Runtime())
+
+
+class _Cliff(torch.autograd.Function):
+    """Passes its input, and gives a gradient of nought over nought."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
+        return gradient * float("nan")
+
+
+@pytest.mark.parametrize("clip_norm", [0.0, 0.1])
+def test_a_gradient_that_is_not_finite_leaves_the_last_weights(tmp_path: Path, clip_norm: float) -> None:
+    network = nn.Linear(1, 1)
+    steps = iter([False, True])
+
+    def loss(shard: Shard) -> torch.Tensor:
+        made: torch.Tensor = network(torch.ones(1, 1)).square().sum()
+        return cast(torch.Tensor, _Cliff.apply(made)) if next(steps) else made
+
+    learner = Learner("cliff", network, loss, torch.optim.Adam(network.parameters(), 0.1), clip_norm)
+    with pytest.raises(LtbenchError, match=r"Expected a finite gradient, got nan in train of cliff, epoch 2 of 2"):
+        train([learner], 2, Schedule(2, 2), Runtime(checkpoints=tmp_path))
+    assert all(bool(torch.isfinite(parameter).all()) for parameter in network.parameters())
+
+
+def test_seconds_are_counted_over_an_interruption(tmp_path: Path) -> None:
+    schedule = Schedule(2, COUNT)
+    with pytest.raises(_StopError):
+        train([learner(pause=0.05)], COUNT, schedule, Runtime(progress=_Interrupted(1), checkpoints=tmp_path))
+    progress = ConsoleProgress(quiet=True)
+    train([learner()], COUNT, schedule, Runtime(progress=progress, checkpoints=tmp_path))
+    assert progress.seconds["train"] > 0.05 * COUNT / 2 / (os.cpu_count() or 1)
+
+
+@pytest.mark.parametrize(("other", "what"), [({"seed": 1}, "seed"), ({"epochs": 4}, "schedule")])
+def test_a_checkpoint_of_other_settings_is_refused(tmp_path: Path, other: dict[str, int], what: str) -> None:
+    train([learner()], COUNT, Schedule(1, BATCH), Runtime(checkpoints=tmp_path))
+    runtime = Runtime(seed=other.get("seed", 0), checkpoints=tmp_path)
+    with pytest.raises(DataError, match=f"another {what}"):
+        train([learner()], COUNT, Schedule(other.get("epochs", 1), BATCH), runtime)
+
+
+@pytest.mark.skipif(not hasattr(resource, "RLIMIT_FSIZE"), reason="limits of file sizes are Unix's")
+def test_a_full_disk_keeps_the_last_checkpoint(tmp_path: Path) -> None:
+    """A limit of a file's size stands for the disk's."""
+    file = tmp_path / "train.safetensors"
+    write_checkpoint(file, {"weight": torch.zeros(2)}, {"step": 1})
+    usual = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, usual[1]))
+    try:
+        with pytest.raises(LtbenchError, match="Free room"):
+            write_checkpoint(file, {"weight": torch.zeros(2000)}, {"step": 2})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, usual)
+        signal.signal(signal.SIGXFSZ, handler)
+    found = read_checkpoint(file)
+    assert found is not None
+    assert found[1] == {"step": 1}
+    assert [path.name for path in tmp_path.iterdir()] == [file.name]
 
 
 def test_half_precision_trains_and_keeps_float32_weights() -> None:

@@ -12,8 +12,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ltbench.blocks.jitter import jitter
+from ltbench.blocks.learner import Learner, Schedule, Shard
 from ltbench.blocks.reconstruction import Reconstruction
-from ltbench.blocks.training import Learner, Schedule, Shard, train
+from ltbench.blocks.training import train
 from ltbench.method import Runtime
 
 COUNT, EPOCHS, BATCH = 11, 3, 4

@@ -12,13 +12,14 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from ltbench.blocks.learner import Learner, Schedule
 from ltbench.blocks.semantic_reconstruction.data import TrainingFeatures
 from ltbench.blocks.semantic_reconstruction.decoders import LightDecoder, MirrorDecoder, Shape
 from ltbench.blocks.semantic_reconstruction.hyper_parameters import HyperParameters
 from ltbench.blocks.semantic_reconstruction.names import PseudoNames, starting_names
 from ltbench.blocks.semantic_reconstruction.phases import Synthesis
 from ltbench.blocks.semantic_reconstruction.synthesis import Synthesiser
-from ltbench.blocks.training import Learner, Schedule, train
+from ltbench.blocks.training import train
 from ltbench.blocks.vision_language import VisionLanguage
 from ltbench.core import sha256_of
 from ltbench.errors import SpecError

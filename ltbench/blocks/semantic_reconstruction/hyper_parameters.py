@@ -7,9 +7,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from ltbench.blocks.learner import Precision
 from ltbench.blocks.semantic_reconstruction.names import NameStart
 from ltbench.blocks.semantic_reconstruction.semantics import Pooling, Projection
-from ltbench.blocks.training import Precision
 from ltbench.blocks.vision_language import Pixels
 from ltbench.method import Probe
 

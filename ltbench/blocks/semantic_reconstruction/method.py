@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ltbench.blocks.attention import Grid
+from ltbench.blocks.learner import Learner, Schedule
 from ltbench.blocks.maps import upsample
 from ltbench.blocks.reconstruction import Reconstruction
 from ltbench.blocks.semantic_reconstruction.data import PatchExtractor, TrainingFeatures, training_features
@@ -27,7 +28,7 @@ from ltbench.blocks.semantic_reconstruction.semantics import SemanticProjections
 from ltbench.blocks.state import load_state, save_state
 from ltbench.blocks.threads import in_order, torch_on_one_thread
 from ltbench.blocks.tokens import grid_of
-from ltbench.blocks.training import Learner, Schedule, train
+from ltbench.blocks.training import train
 from ltbench.blocks.vision_language import VisionLanguage, load_vision_language
 from ltbench.core import Prediction
 from ltbench.errors import ContractError

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from ltbench.blocks.jitter import jitter
+from ltbench.blocks.learner import Shard
 from ltbench.blocks.reconstruction import Reconstruction
 from ltbench.blocks.semantic_reconstruction.data import TrainingFeatures, to_patches
 from ltbench.blocks.semantic_reconstruction.names import PseudoNames, text_vectors
 from ltbench.blocks.semantic_reconstruction.semantics import SemanticProjections, abnormal_logits, semantic_loss
 from ltbench.blocks.semantic_reconstruction.synthesis import Synthesiser, synthesis_loss
-from ltbench.blocks.training import Shard
 from ltbench.blocks.vision_language import TextEncoder
 
 

@@ -12,12 +12,12 @@ import torch
 
 from ltbench.blocks.draws import Draws
 from ltbench.blocks.feature_store import DiskFeatureStore
+from ltbench.blocks.learner import Shard
 from ltbench.blocks.reconstruction import Reconstruction
 from ltbench.blocks.semantic_reconstruction.data import TrainingFeatures, training_features
 from ltbench.blocks.semantic_reconstruction.method import highest_mean
 from ltbench.blocks.semantic_reconstruction.phases import Detector, DetectorTask, Texts
 from ltbench.blocks.semantic_reconstruction.synthesis import Synthesiser
-from ltbench.blocks.training import Shard
 from ltbench.blocks.vision_language import load_vision_language
 from ltbench.blocks.weights import state_sha256
 from ltbench.datasets.arrays import ArrayImages

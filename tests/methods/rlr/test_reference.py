@@ -12,7 +12,7 @@ pytestmark = [pytest.mark.slow, needs_shared]
 
 @pytest.mark.parametrize("name", sorted(ONE_LIST))
 def test_scores(reference: Reference, name: str) -> None:
-    """Means of two seeds, as the reference's: those of one list lie up to 2.3 points apart."""
+    """Means of two seeds beside the reference's one, since seeds of one list lie up to 2.3 points apart."""
     runs = [reference.scores("rlr", name, seed=seed) for seed in range(2)]
     found = {group: float(np.mean([scores[group] for scores in runs])) for group in runs[0]}
     assert_near(found, name, "rlr", all=2.5 if name == BALANCED else 2.0)

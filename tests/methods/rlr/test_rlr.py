@@ -8,8 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import gaussian_filter
 
 from ltbench.blocks.backbones import load_backbone
+from ltbench.blocks.draws import Draws
+from ltbench.blocks.learner import Shard
 from ltbench.core import Prediction
 from ltbench.datasets.arrays import ArrayImages
 from ltbench.errors import SpecError
@@ -49,10 +52,33 @@ def test_threads_do_not_change_a_bit() -> None:
 
 def test_the_image_score_is_taken_from_the_smoothed_map() -> None:
     raw = _predict(1)
-    smoothed = _predict(1, smooth_map=True)
-    assert np.array_equal(raw.scores, smoothed.scores)
-    assert np.allclose(smoothed.maps.max(axis=(1, 2)), smoothed.scores)
+    assert np.allclose([gaussian_filter(each, 4.0).max() for each in raw.maps], raw.scores)
     assert (raw.scores < raw.maps.max(axis=(1, 2))).all()
+
+
+@pytest.mark.parametrize(("corruption", "corrupted"), [("jitter", 64 - int(0.7 * 64)), ("zeros", int(0.3 * 64))])
+def test_how_many_tokens_are_corrupted(corruption: str, corrupted: int) -> None:
+    """The authors keep int((1 - p) L) tokens clean of noise, and set int(p L) to zero."""
+    method = RLR(**(CHECK | {"corruption": corruption, "jitter_probability": 0.3}))
+    method._device = "cpu"
+    seen: list[torch.Tensor] = []
+
+    class Copy(torch.nn.Module):
+        def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+            seen.append(tokens)
+            return tokens
+
+    level = np.random.RandomState(0).rand(2, 64, 5).astype(np.float32) + 1
+    method._loss(Copy(), level, 1.0, Shard(np.array([0, 1]), Draws(0), Draws(1)))
+    assert (seen[0] != torch.from_numpy(level)).any(dim=2).sum(dim=1).tolist() == [corrupted] * 2
+    assert corruption == "jitter" or (seen[0] == 0).all(dim=2).sum(dim=1).tolist() == [corrupted] * 2
+
+
+def test_counting_parameters_leaves_a_fitted_method_alone() -> None:
+    method = RLR(**(CHECK | {"epochs": 1})).fit(_images(2, 0), Runtime())
+    before = method.predict(_images(1, 1)).scores
+    assert method.trainable_parameters((256, 256)) > method.trainable_parameters((64, 64))
+    assert np.array_equal(method.predict(_images(1, 1)).scores, before)
 
 
 def test_each_level_has_its_scale_and_its_losses() -> None:
