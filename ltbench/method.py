@@ -224,7 +224,12 @@ class EstimatesMemory(Protocol):
 
 
 class Method(Protocol):
-    """A detector. Hyper-parameters are dataclass fields with plain, typed defaults; learnt state ends in `_`."""
+    """A detector. Hyper-parameters are dataclass fields with plain, typed defaults; learnt state ends in `_`.
+
+    Beside this contract a method may offer `EstimatesMemory`, and two attributes that depend on its hyper-parameters:
+    `run_info`, the MethodInfo of a run that asks for fewer privileges than the class declares; and `shared_training`,
+    the names of the hyper-parameters on which a part of its training depends that runs share through the feature store.
+    """
 
     info: ClassVar[MethodInfo]
 

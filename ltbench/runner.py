@@ -59,6 +59,12 @@ class Plan:
     method: type[Method]
     values: Mapping[str, Any]
 
+    @property
+    def info(self) -> MethodInfo:
+        """What the method declares, with these hyper-parameters if that depends on them."""
+        info: MethodInfo = getattr(self.method(**self.values), "run_info", self.method.info)
+        return info
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
@@ -145,7 +151,7 @@ def run(planned: Plan, split: Split, dataset: Dataset, harness: Harness) -> Outc
         BusyError: another process is doing the run, and the harness does not wait.
         LtbenchError: the results folder cannot be written to.
     """
-    if (reason := why_not_applicable(planned.method.info, split)) is not None:
+    if (reason := why_not_applicable(planned.info, split)) is not None:
         raise NotApplicableError(reason)
     folder, spec = run_folder(harness.results, planned.spec), planned.spec
     if (record := _finished(folder, harness)) is not None:
@@ -233,7 +239,7 @@ def _run(
     spec, progress = planned.spec, harness.progress
     progress.seconds.clear()
     memory: dict[str, float] = {}
-    info = planned.method.info
+    info = planned.info
     examination = Examination(split, dataset, spec.protocol, info.uses_categories, progress)
     checkpoints = checkpoints_folder(harness.results, spec.hash)
     curve = LearningCurve(harness.eval_every, examination, checkpoints) if harness.eval_every else None

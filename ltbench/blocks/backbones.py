@@ -171,7 +171,7 @@ def load_backbone(
         SpecError: layers that the network does not have, or a device that is not there.
         DataError: weights that cannot be had or do not fit; the message says what to do.
     """
-    _check_device(device)
+    check_device(device)
     network = _network(name, tuple(layers), seed)
     if weights == RANDOM:
         state = network.state_dict()
@@ -219,7 +219,8 @@ def _facts(network: Any) -> tuple[tuple[float, ...], tuple[float, ...], tuple[in
     return tuple(config["mean"]), tuple(config["std"]), tuple(network.feature_info.channels())
 
 
-def _check_device(device: str) -> None:
+def check_device(device: str) -> None:
+    """Raise SpecError if there is no such device."""
     try:
         kind = torch.device(device).type
     except RuntimeError:

@@ -66,7 +66,7 @@ class Learner:
         network: what is trained.
         loss: the mean over a shard's images of their losses, a scalar.
         optimiser: steps the network's parameters; its learning rates are those of the schedule's start.
-        clip_norm: largest norm of the gradient of all parameters together; 0 for no limit.
+        clip_norm: largest norm of the gradient of each of the optimiser's groups of parameters; 0 for no limit.
     """
 
     name: str
@@ -86,11 +86,12 @@ class Learner:
             group["lr"] = group.setdefault("initial_lr", group["lr"]) * factor
 
     def clip(self, gradients: Sequence[Tensor | None]) -> float:
-        """Take over the gradients, clipped, and return the norm that they had."""
-        parameters = self.parameters
-        for parameter, gradient in zip(parameters, gradients, strict=True):
+        """Take over the gradients, clipped, and return the norm that they had all together."""
+        for parameter, gradient in zip(self.parameters, gradients, strict=True):
             parameter.grad = gradient
-        return nn.utils.clip_grad_norm_(parameters, self.clip_norm or math.inf, error_if_nonfinite=False).item()
+        largest = self.clip_norm or math.inf
+        groups = [group["params"] for group in self.optimiser.param_groups]
+        return math.hypot(*(nn.utils.clip_grad_norm_(group, largest).item() for group in groups))
 
     def step(self) -> None:
         """Step the parameters along the gradients that `clip` took over."""

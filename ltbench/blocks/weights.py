@@ -11,6 +11,7 @@ import importlib
 import pickle
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import huggingface_hub
@@ -162,20 +163,21 @@ def _hub_file(name: str) -> Path:
         ) from error
 
 
-def hub_folder(repository: str, patterns: Sequence[str]) -> Path:
+def hub_folder(repository: str, patterns: Sequence[str], required: Sequence[Sequence[str]] = ()) -> Path:
     """Return the folder of a repository's files in the hub's local cache, downloaded if they are not there yet.
 
     Args:
         repository: "owner/name" on the hub.
         patterns: which files, as globs.
+        required: of each, one file at least must be there; a cache that an interrupted download left does not do.
 
     Raises:
         DataError: neither the cache nor the hub has them; the message says what to do.
     """
-    try:
-        return Path(huggingface_hub.snapshot_download(repository, local_files_only=True, allow_patterns=list(patterns)))
-    except (LocalEntryNotFoundError, HFValidationError):
-        pass
+    with suppress(LocalEntryNotFoundError, HFValidationError):
+        found = huggingface_hub.snapshot_download(repository, local_files_only=True, allow_patterns=list(patterns))
+        if all(any((Path(found) / choice).is_file() for choice in choices) for choices in required):
+            return Path(found)
     try:
         return Path(_reached_hub(repository).snapshot_download(repository, allow_patterns=list(patterns)))
     except _HUB_ERRORS as error:

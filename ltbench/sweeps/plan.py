@@ -157,8 +157,8 @@ def _complete(cell: Cell, resolved: Plan, split: Split, settings: Settings, resu
 def _shares(resolved: Plan, split: Split) -> Iterator[str]:
     """Yield names of the work that a run shares, through the feature store, with every run of the same names.
 
-    That is reading a dataset's images through a network; and for a method with a class attribute `shared_training`,
-    which names hyper-parameters, the part of its training that depends on these, the training images and the seed.
+    That is reading a dataset's images through a network; and for a method with an attribute `shared_training`, which
+    names hyper-parameters, the part of its training that depends on these, the training images and the seed.
     """
     values, protocol = resolved.values, resolved.spec.protocol
     geometry = (protocol.resize, protocol.resize_mode, protocol.crop, protocol.interpolation)
@@ -166,9 +166,9 @@ def _shares(resolved: Plan, split: Split) -> Iterator[str]:
         if names <= set(values):
             chosen = {name: values[name] for name in sorted(names)}
             yield sha256_of({"dataset": split.dataset, "geometry": geometry, "features": plain(chosen)})
-    if depends_on := getattr(resolved.method, "shared_training", ()):
+    if depends_on := getattr(resolved.method(**values), "shared_training", ()):
         chosen = {name: values[name] for name in depends_on}
-        spec = (split.sha256, geometry, resolved.spec.seed, resolved.spec.method)
+        spec = (split.sha256, geometry, resolved.spec.seed)
         yield sha256_of({"training": plain(chosen), "spec": spec})
 
 

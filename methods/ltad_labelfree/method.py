@@ -23,17 +23,18 @@ class LTADLabelFree(SemanticReconstruction):
     )
 
     match: Annotated[
-        Literal["names", "images"], Field(description="compare the code with t_c, or with the mean training code")
+        Literal["names", "products", "images"],
+        Field(description="compare the code with t_c, by cosine or by product, or with the mean training code"),
     ] = "names"
 
     def assigner(self, images: ImageSet) -> Assign:
-        """Return the category whose text has the highest cosine with the code, or whose mean code is nearest."""
-        texts = normalize(self.texts_.name, dim=1)
+        """Return the category whose text has the highest cosine or product with the code, or the nearest mean code."""
+        texts = normalize(self.texts_.name, dim=1) if self.match == "names" else self.texts_.name
 
         def assign(index: int, code: Tensor) -> int:
-            if self.match == "names":
-                return int(torch.argmax(texts @ code))
-            return int(torch.argmin((self.mean_codes_ - code).square().sum(dim=1)))
+            if self.match == "images":
+                return int(torch.argmin((self.mean_codes_ - code).square().sum(dim=1)))
+            return int(torch.argmax(texts @ code))
 
         return assign
 

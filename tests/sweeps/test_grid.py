@@ -162,7 +162,7 @@ def test_the_options_of_executors_are_merged(tmp_path: Path) -> None:
 
 
 def test_grids_ship() -> None:
-    assert {"demo", "ltad-main", "ltad-ablations", "tailedcore-main"} <= set(grid_names())
+    assert {"demo", "ltad-main", "ltad-reversed", "ltad-ablations", "tailedcore-main"} <= set(grid_names())
 
 
 @pytest.mark.parametrize("name", grid_names())

@@ -106,6 +106,16 @@ def test_a_method_may_declare_training_that_runs_share(
     assert len({shares(), *others}) == 4
 
 
+def test_ltad_and_its_variants_wait_for_their_first_phase(parts: Path, tmp_path: Path) -> None:
+    def shares(method: str, **parameters: Any) -> set[str]:
+        request = Request(method, "parts_full", "check", parameters)
+        (planned,) = make_plan([request], Settings(tmp_path, parts)).cells
+        return set(planned.cell.shares)
+
+    assert len(shares("ltad") & shares("ltad_labelfree") & shares("ltad", epochs=9)) == 2, "features and training"
+    assert len(shares("ltad") & shares("ltad", kl_weight=2.0)) == 1
+
+
 def test_estimates_scale_with_the_images(make_record: MakeRecord) -> None:
     timings = Timings()
     assert timings.estimate("m", "defaults", "common", 3, 1) is None

@@ -16,6 +16,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from ltbench.blocks.vision_language import Stage
+from ltbench.errors import SpecError
 
 NARROWEST = 32
 """Channels that a resolution of the light decoder has at least."""
@@ -76,10 +77,17 @@ class MirrorDecoder(nn.Module):
         stages: the encoder's stages, in its order.
         taps: the stages that give a map, in its order: the places of `shapes` among the stages.
         shapes: the maps wanted, finest first.
+
+    Raises:
+        SpecError: two maps of one stage.
     """
 
     def __init__(self, inputs: int, stages: Sequence[Stage], taps: Sequence[int], shapes: Sequence[Shape]) -> None:
         super().__init__()
+        if len(set(taps)) < len(taps):
+            raise SpecError(
+                f"Expected layers of different stages with decoder=mirror, got stages {list(taps)}. Use decoder=light."
+            )
         sizes = _sizes(stages, taps, shapes)
         self.sizes = sizes[::-1]
         self.taps = {len(stages) - 1 - tap: place for place, tap in enumerate(taps)}

@@ -134,6 +134,8 @@ class FirstPhase:
         learner = Learner(PHASE, synthesis, loss, optimiser, s.synthesis_clip_norm)
         schedule = Schedule(s.synthesis_epochs, s.batch_size, precision=s.precision)
         train([learner], len(self.features.categories), schedule, runtime, phase=PHASE)
+        losses = runtime.notes["losses"][PHASE]
+        losses[PHASE] = np.array(losses[PHASE], np.float32).tolist()  # as the store keeps them
 
     def _space(self, fingerprints: Sequence[str], runtime: Runtime) -> str:
         named = [self.categories[index] for index in self.features.categories]

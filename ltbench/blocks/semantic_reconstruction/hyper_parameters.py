@@ -113,12 +113,17 @@ class HyperParameters:
     batch_size: Annotated[int, Field(ge=1, description="images of a step")] = 8
     learning_rate: Annotated[float, Field(gt=0, description="of AdamW, in both phases")] = 1e-4
     lr_step: Annotated[
-        int, Field(ge=0, description="epoch of phase 2 after which the rate is a tenth; 0 for never")
+        int, Field(ge=0, description="epochs of phase 2 between drops of the rate to a tenth; 0 for none")
     ] = 0
     weight_decay: Annotated[float, Field(ge=0, description="of AdamW, in both phases"), Probe(0.5)] = 1e-4
     clip_norm: Annotated[
         float, Field(ge=0, description="largest gradient norm in phase 2; 0 for no limit"), Probe(1e-4)
     ] = 0.1
+    clip_rule: Annotated[
+        Literal["module", "joint"],
+        Field(description="whether the norm is that of a module's gradient, or of both modules' together"),
+        Probe("joint", {"clip_norm": 1e-4}),
+    ] = "module"
     precision: Annotated[Precision, Field(description="bfloat16 lets torch use it where it is faster")] = "float32"
 
     @property

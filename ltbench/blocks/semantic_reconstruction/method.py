@@ -20,7 +20,7 @@ from ltbench.blocks.learner import Learner, Schedule
 from ltbench.blocks.maps import upsample
 from ltbench.blocks.reconstruction import Reconstruction
 from ltbench.blocks.semantic_reconstruction.data import PatchExtractor, TrainingFeatures, training_features
-from ltbench.blocks.semantic_reconstruction.first_phase import FirstPhase
+from ltbench.blocks.semantic_reconstruction.first_phase import DEPENDS_ON, FirstPhase
 from ltbench.blocks.semantic_reconstruction.hyper_parameters import HyperParameters
 from ltbench.blocks.semantic_reconstruction.names import text_vectors
 from ltbench.blocks.semantic_reconstruction.phases import Detector, DetectorTask, Synthesis, Texts
@@ -31,7 +31,7 @@ from ltbench.blocks.tokens import grid_of
 from ltbench.blocks.training import train
 from ltbench.blocks.vision_language import VisionLanguage, load_vision_language
 from ltbench.core import Prediction
-from ltbench.errors import ContractError
+from ltbench.errors import ContractError, SpecError
 from ltbench.method import ImageSet, MethodInfo, Runtime
 
 Assign = Callable[[int, Tensor], int]
@@ -54,14 +54,34 @@ class SemanticReconstruction(HyperParameters, ABC):
     factor_: float = field(init=False, repr=False)
     seed_: int = field(init=False, repr=False)
 
+    @property
+    def run_info(self) -> MethodInfo:
+        """What the method is with these hyper-parameters: without its semantic module it asks for less."""
+        if self.semantic:
+            return self.info
+        trained = (self.needs_first_phase and self.conditioned) or self.p_real_rule == "by_count"
+        return replace(self.info, uses_categories=False, uses_training_categories=trained)
+
+    @property
+    def shared_training(self) -> tuple[str, ...]:
+        """The hyper-parameters of the part of the training that runs share through the feature store."""
+        return ("model", "layers", "pixels", *DEPENDS_ON) if self.needs_first_phase else ()
+
     @abstractmethod
     def assigner(self, images: ImageSet) -> Assign:
         """Return what says which category each of these test images is scored as."""
 
     def fit(self, train: ImageSet, runtime: Runtime) -> Self:
-        """Train both phases; phase 1 comes from the feature store if a run with the same phase 1 left it there."""
+        """Train both phases; phase 1 comes from the feature store if a run with the same phase 1 left it there.
+
+        Raises:
+            SpecError: neither a reconstruction nor a semantic module.
+        """
+        if not (self.reconstruct or self.semantic):
+            raise SpecError("Expected a module to score with, got reconstruct=false and semantic=false. Set one true.")
         self._lend(runtime)
-        given = list(train.categories)
+        told = self.run_info.uses_categories or self.run_info.uses_training_categories
+        given = list(train.categories) if told else ["object"] * len(train)
         self.categories_ = tuple(sorted(set(given)))
         indices = np.array([self.categories_.index(category) for category in given], np.int64)
         self.grid_ = grid_of(train.size, self.stride)
@@ -181,9 +201,9 @@ class SemanticReconstruction(HyperParameters, ABC):
             self.reduction == "mean",
             self.temperature,
         )
-        optimiser = torch.optim.AdamW(
-            self.detector_.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay
-        )
+        parts = [self.detector_] if self.clip_rule == "joint" else list(self.detector_.children())
+        groups = [{"params": list(part.parameters())} for part in parts]
+        optimiser = torch.optim.AdamW(groups, lr=self.learning_rate, weight_decay=self.weight_decay)
         learner = Learner("detector", self.detector_, task.loss, optimiser, self.clip_norm)
         schedule = Schedule(self.epochs, self.batch_size, self.lr_step, precision=self.precision)
 

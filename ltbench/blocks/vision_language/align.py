@@ -6,6 +6,7 @@ one: LTAD's layers {3, 10, 17, 37} are blocks counted from 0, the last ones at s
 
 from __future__ import annotations
 
+import json
 import math
 import zlib
 from collections.abc import Iterator, Sequence
@@ -33,6 +34,13 @@ Scale = tuple[tuple[float, float, float], tuple[float, float, float]]
 
 FILES = ("*.json", "*.txt", "*.safetensors", "*.bin")
 """What is downloaded of a repository on the hub."""
+
+REQUIRED = (
+    ("config.json",),
+    ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json"),
+    ("vocab.txt", "tokenizer.json"),
+)
+"""Of each, one file at least is there in a folder that is complete."""
 
 TINY_VOCABULARY = 512
 
@@ -107,16 +115,30 @@ def load_align(name: str, layers: Sequence[int], scale: Scale, device: str = "cp
     Raises:
         DataError: no such folder, no hub, or files that are no ALIGN; the message says what to do.
     """
-    folder = Path(name) if Path(name).is_dir() else hub_folder(name, FILES)
+    folder = Path(name) if Path(name).is_dir() else hub_folder(name, FILES, REQUIRED)
     try:
+        for choices in REQUIRED:
+            if not any((folder / choice).is_file() for choice in choices):
+                raise ValueError(f"no {' or '.join(choices)}")
+        if (kind := json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")) != "align":
+            raise ValueError(f"a model of type {kind!r}")
         with torch.random.fork_rng(devices=[]), _no_bars():
-            model = AlignModel.from_pretrained(folder, local_files_only=True)
+            model, loaded = cast(
+                tuple[AlignModel, dict[str, Any]],
+                AlignModel.from_pretrained(
+                    folder, local_files_only=True, dtype=torch.float32, output_loading_info=True
+                ),
+            )
+        if lacking := sorted({*loaded["missing_keys"], *(found[0] for found in loaded["mismatched_keys"])}):
+            raise ValueError(f"no weights that fit {lacking[0]} and {len(lacking) - 1} others")
         tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        if len(tokenizer) > (pieces := cast(Any, model.config).text_config.vocab_size):
+            raise ValueError(f"a tokenizer of {len(tokenizer)} pieces for {pieces}")
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         reason = str(error).partition("\n")[0]
         raise DataError(
             f"Expected ALIGN's configuration, weights and tokenizer in {folder}, got {reason}. "
-            "Give a folder written by save_pretrained of transformers' AlignModel and its tokenizer."
+            "Give a folder written by save_pretrained of transformers' AlignModel and by that of its tokenizer."
         ) from error
 
     def tokenize(text: str) -> list[int]:

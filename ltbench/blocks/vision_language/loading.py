@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
+from ltbench.blocks.backbones import check_device
 from ltbench.blocks.vision_language.align import Scale, load_align, tiny_align
 from ltbench.blocks.vision_language.model import VisionLanguage
 from ltbench.blocks.vision_language.packaged import load_packaged
@@ -39,9 +40,10 @@ def load_vision_language(
         runtime: device, seed of the random weights of "tiny", and feature store.
 
     Raises:
-        SpecError: layers that the model does not have, or pixels that it cannot take.
+        SpecError: layers that the model does not have, pixels that it cannot take, or a device that is not there.
         DataError: weights that cannot be had; the message says what to do.
     """
+    check_device(runtime.device)
     if name in PACKAGED:
         if pixels != "symmetric":
             raise SpecError(

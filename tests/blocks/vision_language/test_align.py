@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AlignConfig, AlignModel
 
 from ltbench.blocks.feature_store import DiskFeatureStore
+from ltbench.blocks.semantic_reconstruction.data import to_patches
+from ltbench.blocks.semantic_reconstruction.names import PseudoNames, starting_names
 from ltbench.blocks.vision_language import Pixels, load_vision_language
-from ltbench.blocks.vision_language.align import AlignLevels, tiny_config
+from ltbench.blocks.vision_language.align import AlignLevels, align, tiny_config
 from ltbench.blocks.vision_language.loading import SCALES
+from ltbench.blocks.vision_language.text import TextEncoder
 from ltbench.datasets.arrays import ArrayImages
 from ltbench.errors import DataError, SpecError
 from ltbench.method import Runtime
@@ -33,6 +39,12 @@ def built(config: AlignConfig) -> AlignModel:
         model = AlignModel(config)
     model.train(mode=False)
     return model
+
+
+def text_of(model: AlignModel) -> TextEncoder:
+    """Return the text branch, to which every word is the piece 7."""
+    loaded = align("built", model, lambda text: [7] * len(text.split()), (1, 2), LAYERS, SCALES["symmetric"])
+    return loaded.text
 
 
 @pytest.fixture
@@ -66,6 +78,10 @@ def test_the_real_one_has_the_shapes_that_the_paper_needs() -> None:
         (224, 14, 14),
         (640, 1, 1),
     ]
+    patches = to_patches(maps[:-1], (14, 14))
+    assert patches.shape == (1, 196, 384)
+    names = PseudoNames(starting_names([str(c) for c in range(15)], text_of(model), "object", 2, 0))
+    assert sum(parameter.numel() for parameter in names.parameters()) == 23_040
     states = output.hidden_states
     assert len(states) == 56
     for index, level in zip((4, 11, 18, 38), maps, strict=False):
@@ -159,6 +175,66 @@ def test_a_folder_that_holds_something_else(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(DataError, match="Expected ALIGN's configuration"):
         load_vision_language(str(tmp_path), LAYERS, runtime=Runtime())
+
+
+def test_a_folder_without_a_tokenizer(saved: Path) -> None:
+    """transformers would make an empty one of it, to which all words are the same."""
+    (saved / "vocab.txt").unlink()
+    with pytest.raises(DataError, match=r"no vocab\.txt or tokenizer\.json"):
+        load_vision_language(str(saved), LAYERS, runtime=Runtime())
+
+
+def test_a_tokenizer_of_another_model(saved: Path) -> None:
+    (saved / "vocab.txt").write_text("\n".join([*WORDS, *map(str, range(600))]) + "\n")
+    with pytest.raises(DataError, match="a tokenizer of 610 pieces for 512"):
+        load_vision_language(str(saved), LAYERS, runtime=Runtime())
+
+
+def test_weights_that_lack_some_are_not_drawn_at_random(saved: Path) -> None:
+    file = saved / "model.safetensors"
+    weights = {name: tensor for name, tensor in load_file(file).items() if "text_model.encoder" not in name}
+    save_file(weights, file, metadata={"format": "pt"})
+    with pytest.raises(DataError, match=r"no weights that fit text_model\.encoder"):
+        load_vision_language(str(saved), LAYERS, runtime=Runtime())
+
+
+def test_weights_of_another_kind_of_model(saved: Path) -> None:
+    config = json.loads((saved / "config.json").read_text())
+    (saved / "config.json").write_text(json.dumps(config | {"model_type": "bert"}))
+    with pytest.raises(DataError, match="a model of type 'bert'"):
+        load_vision_language(str(saved), LAYERS, runtime=Runtime())
+
+
+def test_half_precision_weights_are_read_as_float32(saved: Path) -> None:
+    AlignModel.from_pretrained(saved, dtype=torch.float16).save_pretrained(saved)
+    model = load_vision_language(str(saved), LAYERS, runtime=Runtime())
+    (features,) = model.extract(ArrayImages(noise(1)), Runtime())
+    assert np.isfinite(features.code).all()
+    assert model.text.encode_texts(["a broken bottle"]).dtype == torch.float32
+
+
+def test_a_cache_that_an_interrupted_download_left_is_not_taken(
+    tmp_path: Path, saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    repository = tmp_path / "hub" / "models--kakaobrain--align-base"
+    snapshot = repository / "snapshots" / ("0" * 40)
+    snapshot.mkdir(parents=True)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("0" * 40)
+    shutil.copy(saved / "config.json", snapshot)
+    with pytest.raises(DataError, match="gave nothing"):
+        load_vision_language("kakaobrain/align-base", LAYERS, runtime=Runtime())
+    for path in saved.iterdir():
+        shutil.copy(path, snapshot)
+    assert load_vision_language("kakaobrain/align-base", LAYERS, runtime=Runtime()).name == "kakaobrain/align-base"
+
+
+@pytest.mark.parametrize("name", ["tiny", "packaged-lite0", "folder"])
+def test_a_device_that_is_not_there(saved: Path, name: str) -> None:
+    with pytest.raises(SpecError, match="nonsense"):
+        load_vision_language(str(saved) if name == "folder" else name, LAYERS, runtime=Runtime(device="nonsense"))
 
 
 def test_no_hub(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,8 @@ from ltbench.registry import presets
 from ltbench.tables.layouts import LayoutRow, layout_named
 from methods.ltad.method import LTAD
 
-TABLES = ("ltad-3", "ltad-6", "ltad-7", "ltad-8", "ltad-9")
+TABLES = ("ltad-3", "ltad-4", "ltad-5", "ltad-6", "ltad-7", "ltad-8", "ltad-9")
+DATASETS = {"ltad-3": "mvtec", "ltad-4": "visa", "ltad-5": "dagm"}
 ROWS = [(table, row) for table in TABLES for row in layout_named(table).rows if row.method == "ltad"]
 
 
@@ -30,12 +31,10 @@ def test_every_row_has_its_presets(table: str, row: LayoutRow) -> None:
         own = {name for name in presets(LTAD) if name.startswith("ablation_9_")}
         assert len(fitting & own) == 4
         assert all(name.startswith(opening) for name in fitting & own)
-    elif table == "ltad-3":
+    elif table in DATASETS:
         assert fitting == (
-            {"ablation_no_sad", "ablation_6_8"}
-            if "w/o" in row.published
-            else {f"paper_{d}" for d in ("mvtec", "visa", "dagm")}
-        )
+            {"ablation_no_sad", "ablation_6_8"} if "w/o" in row.published else {f"paper_{DATASETS[table]}"}
+        ), "lambda differs by dataset"
     else:
         assert f"ablation_{number}" in fitting
 
