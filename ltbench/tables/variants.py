@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from functools import cache
 from typing import Any
@@ -28,8 +29,9 @@ def overrides(method: str, preset: str, parameters: Mapping[str, Any]) -> dict[s
 
 
 def assigned(values: Mapping[str, Any]) -> list[str]:
-    """Return hyper-parameters as `name=value`, by name."""
-    return [f"{name}={value}" for name, value in sorted(values.items())]
+    """Return hyper-parameters as `-p` takes them, `name=value`, by name."""
+    texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in values.items()}
+    return [f"{name}={text}" for name, text in sorted(texts.items())]
 
 
 @cache

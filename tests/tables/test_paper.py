@@ -21,7 +21,7 @@ from ltbench.tables.cells import Table
 from ltbench.tables.layouts import Layout, layout_named, layouts
 from ltbench.tables.measurements import measure
 from ltbench.tables.paper import OWN_DRAW, PaperTable, fill, table_of, wanted_cells
-from ltbench.tables.variants import overrides
+from ltbench.tables.variants import assigned, overrides
 
 MakeRecord = Callable[..., RunRecord]
 NUMBERS = published_numbers()
@@ -140,6 +140,11 @@ def test_column_parameters_choose_the_column(make_record: MakeRecord) -> None:
     assert [title for title, _ in rows] == ["a", "a (defaults)"], "the method is not installed, so no setting is sure"
     assert [cell.mean for cell in rows[1][1]] == [pytest.approx(80), pytest.approx(70)]
     assert [cell.published for cell in rows[0][1]] == [84.12, 82.95]
+
+
+def test_hyper_parameters_are_shown_as_they_are_given() -> None:
+    values = {"b": False, "a": "x y", "layers": (2, 3), "none": None, "rate": 0.5}
+    assert assigned(values) == ["a=x y", "b=false", "layers=[2, 3]", "none=null", "rate=0.5"]
 
 
 def test_overrides_are_what_a_preset_does_not_say() -> None:
