@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from ltbench.blocks.semantic_reconstruction import Assign, SemanticReconstruction
-from ltbench.method import ImageSet, Method, MethodInfo
+from ltbench.method import ImageSet, Method, MethodInfo, Probe
 
 
 @dataclass
@@ -25,6 +25,7 @@ class LTADLabelFree(SemanticReconstruction):
     match: Annotated[
         Literal["names", "products", "images"],
         Field(description="compare the code with t_c, by cosine or by product, or with the mean training code"),
+        Probe("images"),
     ] = "names"
 
     def assigner(self, images: ImageSet) -> Assign:
