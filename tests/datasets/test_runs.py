@@ -43,6 +43,19 @@ def test_dagm(tmp_path: Path, dagm_maker: Callable[..., None], harness: Harness,
     assert record.metrics["pixel_aupro_30"]["avg"] <= 1
 
 
+def test_ltad_on_dagm_in_reverse_order(tmp_path: Path, dagm_maker: Callable[..., None], harness: Harness) -> None:
+    """LTAD's Figure 8, with the smallest networks."""
+    dagm_maker(tmp_path / "dagm")
+    found = [
+        run_by_name("ltad", f"dagm_step2{order}", tmp_path, harness, preset="check").record
+        for order in ("", "_reversed")
+    ]
+    assert [record.high for record in found] == [dagm.CATEGORIES[:5], tuple(reversed(dagm.CATEGORIES))[:5]]
+    for record in found:
+        assert record.method.uses_categories
+        assert set(record.metrics["image_auroc"]) == {*dagm.CATEGORIES, "high", "low", "avg"}
+
+
 @pytest.mark.slow
 def test_mvtec_whole(tmp_path: Path, harness: Harness) -> None:
     """All 5,354 names of MVTec AD with tiny images: the committed split fits the tree, image by image."""
