@@ -34,7 +34,7 @@ bench-anomalib: $(STAMP) .venv-anomalib/.installed ## time PatchCore beside anom
 
 clean: ## remove what the other targets made
 	rm -rf $(VENV) .venv-anomalib .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
-	rm -rf build dist *.egg-info results/runs results/.claims results/failures results/checkpoints
+	rm -rf build dist *.egg-info results/demo
 
 $(STAMP): setup.cfg pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
