@@ -12,28 +12,25 @@ Sides take turns, and seconds are medians over rounds.
 from __future__ import annotations
 
 import argparse
-import statistics
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from functools import partial
+from typing import cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from transformers import AlignConfig, AlignModel
+from turns import median_seconds, print_table
 
-from ltbench.blocks.learner import Learner, Schedule, Shard
-from ltbench.blocks.reconstruction import Reconstruction
 from ltbench.blocks.semantic_reconstruction.data import TrainingFeatures, training_features
 from ltbench.blocks.semantic_reconstruction.first_phase import FirstPhase
 from ltbench.blocks.semantic_reconstruction.names import text_vectors
-from ltbench.blocks.semantic_reconstruction.phases import Detector, DetectorTask, Synthesis, Texts
-from ltbench.blocks.semantic_reconstruction.semantics import SemanticProjections
+from ltbench.blocks.semantic_reconstruction.phases import Synthesis, Texts
 from ltbench.blocks.tokens import aligned
-from ltbench.blocks.training import train
-from ltbench.blocks.vision_language import VisionLanguage, load_vision_language
+from ltbench.blocks.vision_language import VisionLanguage
 from ltbench.blocks.vision_language.align import align
 from ltbench.blocks.vision_language.loading import SCALES
 from ltbench.datasets.arrays import ArrayImages
@@ -62,56 +59,43 @@ class LiveFeatures(TrainingFeatures):
         return torch.tensor(np.stack(codes)) / self.scales[1]
 
 
-def texts_of(settings: LTAD, model: VisionLanguage, synthesis: Synthesis, categories: Sequence[int]) -> Texts:
-    """Return the prompts' vectors of some categories; the rows of the others are zero."""
-    names = [synthesis.names.vectors[category].detach() for category in categories]
-    texts = Texts(*(torch.zeros(CATEGORIES, model.code_dim) for _ in range(3)))
-    prompts = ([""], settings.normal_prompts, settings.abnormal_prompts)
-    with torch.no_grad():
-        for vectors, prompt in zip((texts.name, texts.normal, texts.abnormal), prompts, strict=True):
-            vectors[list(categories)] = text_vectors(model.text, names, prompt)
-    return texts
+class LiveVectors:
+    """The vectors of a prompt before categories' names, which the text branch makes whenever they are asked for."""
+
+    def __init__(self, model: VisionLanguage, names: Sequence[Tensor], prompts: Sequence[str]) -> None:
+        self._model, self._names, self._prompts = model, names, prompts
+
+    def __getitem__(self, categories: NDArray[np.int64]) -> Tensor:
+        """Return the vectors of some categories, (B, D); each category is read once."""
+        present, places = np.unique(categories, return_inverse=True)
+        with torch.no_grad():
+            vectors = text_vectors(self._model.text, [self._names[category] for category in present], self._prompts)
+        return vectors[places]
 
 
-def detector_of(settings: LTAD, model: VisionLanguage) -> Detector:
-    """Return the networks of phase 2."""
-    reconstruction = Reconstruction(
-        sum(model.channels),
-        GRID,
-        width=settings.width,
-        layers=settings.depth,
-        heads=settings.heads,
-        ffn_width=settings.ffn_width,
-        dropout=settings.dropout,
-    )
-    return Detector(reconstruction, SemanticProjections(model.channels, model.code_dim))
+def epoch_of(method: LTAD, features: TrainingFeatures, synthesis: Synthesis, *, live_texts: bool) -> None:
+    """Train a new detector for one epoch, as the method does."""
+    method.detector_ = method._detector(Runtime())
+    method.texts_ = method._texts()
+    if live_texts:
+        prompts = ([""], method.normal_prompts, method.abnormal_prompts)
+        vectors = [cast(Tensor, LiveVectors(method._model, method.names_, prompt)) for prompt in prompts]
+        method.texts_ = Texts(*vectors)
+    method._train_detector(features, synthesis, Runtime())
 
 
-def epoch_of(
-    settings: LTAD, task: DetectorTask, count: int, live_texts: Callable[[Sequence[int]], Texts] | None
-) -> Callable[[], None]:
-    """Return what trains one epoch, with the prompts' vectors worked out anew for each shard or once."""
-
-    def loss(shard: Shard) -> Tensor:
-        if live_texts is None:
-            return task.loss(shard)
-        present = sorted(set(task.features.categories[shard.indices].tolist()))
-        return replace(task, texts=live_texts(present)).loss(shard)
-
-    optimiser = torch.optim.AdamW(task.detector.parameters(), lr=settings.learning_rate)
-    learner = Learner("detector", task.detector, loss, optimiser, settings.clip_norm)
-    return lambda: train([learner], count, Schedule(1, settings.batch_size), Runtime())
-
-
-def settings_and_model(name: str) -> tuple[LTAD, VisionLanguage]:
-    """Return LTAD's hyper-parameters for an image-text model, and the model."""
+def method_of(name: str) -> LTAD:
+    """Return LTAD over an image-text model, with one epoch of phase 2."""
     if name != "align":
-        settings = LTAD(**{**presets(LTAD)["offline"].parameters, "model": name})
-        return settings, load_vision_language(name, settings.layers, runtime=Runtime())
-    settings = LTAD()
+        values = {**presets(LTAD)["offline"].parameters, "model": name, "balance": "none", "epochs": 1}
+        method = LTAD(**values)
+        method._lend(Runtime())
+        return method
+    method = LTAD(epochs=1)
     network = AlignModel(AlignConfig())
-    tokenize = {"": [], "a": [1037], "a broken": [1037, 3714], "object": [4874], "object object": [4874, 4874]}
-    return settings, align(name, network, tokenize.__getitem__, (101, 102), settings.layers, SCALES["symmetric"])
+    ids = {"": [], "a": [1037], "a broken": [1037, 3714], "object": [4874], "object object": [4874, 4874]}
+    method.__dict__["_model"] = align(name, network, ids.__getitem__, (101, 102), method.layers, SCALES["symmetric"])
+    return method
 
 
 def main() -> None:
@@ -121,51 +105,35 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3, help="times that each side is timed")
     options = parser.parse_args()
     torch.manual_seed(0)
-    settings, model = settings_and_model(options.model)
+    method = method_of(options.model)
     pixels = np.random.default_rng(0).integers(0, 256, (options.images, 224, 224, 3), dtype=np.uint8)
     categories = np.arange(options.images) % CATEGORIES
-    images = ArrayImages(pixels, [f"part {index}" for index in categories])
+    method.grid_ = GRID
+    model = method._model  # loaded before the clock starts
     start = time.perf_counter()
     cached = training_features(
-        model, images, GRID, categories, with_maps=settings.decoder_output == "layers", scaled=True, runtime=Runtime()
+        model,
+        ArrayImages(pixels),
+        GRID,
+        categories,
+        with_maps=method.decoder_output == "layers",
+        scaled=True,
+        runtime=Runtime(),
     )
     extraction = time.perf_counter() - start
     live = LiveFeatures(**{f.name: getattr(cached, f.name) for f in fields(cached)}, model=model, images=pixels)
     names = tuple(f"part {index}" for index in range(CATEGORIES))
-    synthesis = FirstPhase(settings, model, cached, names).untrained(Runtime())
-
-    def task(features: TrainingFeatures) -> DetectorTask:
-        detector, texts = detector_of(settings, model), texts_of(settings, model, synthesis, range(CATEGORIES))
-        return DetectorTask(
-            detector,
-            features,
-            texts,
-            synthesis.synthesiser,
-            [settings.p_real] * CATEGORIES,
-            settings.jitter_scale,
-            mean=settings.reduction == "mean",
-            temperature=settings.temperature,
-        )
-
+    synthesis = FirstPhase(method, model, cached, names).untrained(Runtime())
+    method.names_ = [name.detach() for name in synthesis.names.vectors]
     sides = {
-        "cached features and texts": epoch_of(settings, task(cached), options.images, None),
-        "both models live": epoch_of(
-            settings, task(live), options.images, partial(texts_of, settings, model, synthesis)
-        ),
+        "cached features and texts": partial(epoch_of, method, cached, synthesis, live_texts=False),
+        "both models live": partial(epoch_of, method, live, synthesis, live_texts=True),
     }
-    seconds: dict[str, list[float]] = {name: [] for name in sides}
-    for number in range(options.rounds + 1):
-        for name, epoch in sides.items():
-            start = time.perf_counter()
-            epoch()
-            if number:  # the first round warms up
-                seconds[name].append(time.perf_counter() - start)
-    first = statistics.median(seconds["cached features and texts"])
+    seconds = median_seconds(sides, options.rounds)
+    first = seconds["cached features and texts"]
     print(f"{options.model}, {options.images} images, {torch.get_num_threads()} threads")
     print(f"features of all images, once: {extraction:.1f} s\n")
-    print("| an epoch of phase 2 | seconds | times cached |\n|---|---:|---:|")
-    for name, measured in seconds.items():
-        print(f"| {name} | {statistics.median(measured):.1f} | {statistics.median(measured) / first:.2f} |")
+    print_table("an epoch of phase 2", "times cached", seconds, lambda own: own / first)
 
 
 if __name__ == "__main__":

@@ -12,8 +12,6 @@ seconds are medians over rounds. "head alone" is the plain step from features in
 from __future__ import annotations
 
 import argparse
-import statistics
-import time
 from collections.abc import Callable
 
 import numpy as np
@@ -21,6 +19,7 @@ import timm
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
+from turns import median_seconds, print_table
 
 from ltbench.blocks.attention import neighbour_mask
 from ltbench.blocks.jitter import jitter
@@ -143,19 +142,10 @@ def main() -> None:
         "ltbench, float32": cached_step(features, "float32"),
         "ltbench, bfloat16": cached_step(features, "bfloat16"),
     }
-    seconds: dict[str, list[float]] = {name: [] for name in sides}
-    for number in range(options.rounds + 1):
-        for name, step in sides.items():
-            start = time.perf_counter()
-            step()
-            if number:  # the first round warms up
-                seconds[name].append(time.perf_counter() - start)
-    live = statistics.median(seconds["plain, backbone live"])
+    seconds = median_seconds(sides, options.rounds)
+    live = seconds["plain, backbone live"]
     print(f"{options.backbone}, batch {options.batch}, {torch.get_num_threads()} threads\n")
-    print("| a training step | seconds | times faster than with the backbone live |\n|---|---:|---:|")
-    for name, measured in seconds.items():
-        median = statistics.median(measured)
-        print(f"| {name} | {median:.2f} | {live / median:.2f} |")
+    print_table("a training step", "times faster than with the backbone live", seconds, lambda own: live / own)
 
 
 if __name__ == "__main__":

@@ -180,9 +180,9 @@ def root_mean_square(tokens: NDArray[np.float32]) -> float:
 
 
 def _mapped(shape: tuple[int, ...], folder: Path | None) -> NDArray[np.float32]:
-    folder = folder or Path(tempfile.gettempdir())
+    advice = "set TMPDIR to a folder on a larger disk" if folder is None else "pass --results on a larger disk"
     size = math.prod(shape) * np.dtype(np.float32).itemsize
-    with reserved(folder, size, "pass --results on a larger disk") as file:
+    with reserved(folder or Path(tempfile.gettempdir()), size, advice) as file:
         return np.memmap(file, np.float32, "r+", shape=shape)
 
 

@@ -176,7 +176,7 @@ def hub_folder(repository: str, patterns: Sequence[str], required: Sequence[Sequ
     """
     with suppress(LocalEntryNotFoundError, HFValidationError):
         found = huggingface_hub.snapshot_download(repository, local_files_only=True, allow_patterns=list(patterns))
-        if all(any((Path(found) / choice).is_file() for choice in choices) for choices in required):
+        if not lacking(Path(found), required):
             return Path(found)
     try:
         return Path(_reached_hub(repository).snapshot_download(repository, allow_patterns=list(patterns)))
@@ -186,6 +186,11 @@ def hub_folder(repository: str, patterns: Sequence[str], required: Sequence[Sequ
             f"Expected a folder or a repository of the hub, got {repository!r}; {endpoint} gave nothing ({reason}). "
             "Use a preset with packaged weights (offline), or download the repository elsewhere and give its folder."
         ) from error
+
+
+def lacking(folder: Path, required: Sequence[Sequence[str]]) -> str:
+    """Return what a folder lacks of files of which one of each is required, or "" if nothing."""
+    return next((" or ".join(names) for names in required if not any((folder / name).is_file() for name in names)), "")
 
 
 def _reached_hub(repository: str) -> huggingface_hub.HfApi:

@@ -133,6 +133,7 @@ def learning(
 
     Examples:
       ltbench run -m uniad -s shapes_step20 --preset offline --eval-every 5
+
       ltbench figure learning -s shapes_step20 --out learning.pdf
     """
     from ltbench.figures.learning import draw_learning

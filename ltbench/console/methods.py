@@ -28,7 +28,7 @@ def print_methods(as_json: bool) -> None:
 
 
 def print_method(name: str, preset: str | None, as_json: bool) -> None:
-    """Print one method: paper, privileges, hyper-parameters, presets, number of trainable parameters."""
+    """Print one method: paper, privileges, hyper-parameters, presets, trainable parameters if it counts them."""
     method = method_class(name)
     chosen = choose_preset(method, preset, "")
     values = plain(resolve(method, chosen.parameters))
@@ -45,7 +45,7 @@ def print_method(name: str, preset: str | None, as_json: bool) -> None:
     ]
     protocol = protocol_named(chosen.protocol or DEFAULT_PROTOCOL)
     count = getattr(method(**resolve(method, values)), "trainable_parameters", None)
-    trainable = 0 if count is None else count(protocol.size)
+    trainable = None if count is None else count(protocol.size)
     if as_json:
         described = {found.name: dataclasses.asdict(found) for found in known.values()}
         print_json(
@@ -57,9 +57,10 @@ def print_method(name: str, preset: str | None, as_json: bool) -> None:
     console = open_console()
     info = method.info
     console.print(f"[bold]{escape(info.title)}[/bold] ({info.name})  paper: {info.paper or 'none'}")
-    height, width = protocol.size
-    trained = f"{trainable:,} for images of {height}x{width}" if trainable else "none"
-    console.print(f"privileges: {', '.join(_privileges(info)) or 'none'}; trainable parameters: {trained}")
+    console.print(f"privileges: {', '.join(_privileges(info)) or 'none'}")
+    if trainable is not None:
+        height, width = protocol.size
+        console.print(f"trainable parameters: {trainable:,} for images of {height}x{width}")
     table = new_table("hyper-parameter", "type", preset or "default", "meaning")
     for row in rows:
         table.add_row(*(escape(str(row[key])) for key in ("name", "type", "value", "description")))

@@ -26,7 +26,7 @@ from transformers.utils import logging
 from ltbench.blocks.backbones import Backbone
 from ltbench.blocks.vision_language.model import Code, Stage, VisionLanguage
 from ltbench.blocks.vision_language.text import TextEncoder, Tokenize
-from ltbench.blocks.weights import hub_folder, state_sha256
+from ltbench.blocks.weights import hub_folder, lacking, state_sha256
 from ltbench.errors import DataError, SpecError
 
 Scale = tuple[tuple[float, float, float], tuple[float, float, float]]
@@ -117,9 +117,8 @@ def load_align(name: str, layers: Sequence[int], scale: Scale, device: str = "cp
     """
     folder = Path(name) if Path(name).is_dir() else hub_folder(name, FILES, REQUIRED)
     try:
-        for choices in REQUIRED:
-            if not any((folder / choice).is_file() for choice in choices):
-                raise ValueError(f"no {' or '.join(choices)}")
+        if files := lacking(folder, REQUIRED):
+            raise ValueError(f"no {files}")
         if (kind := json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")) != "align":
             raise ValueError(f"a model of type {kind!r}")
         with torch.random.fork_rng(devices=[]), _no_bars():
@@ -129,8 +128,8 @@ def load_align(name: str, layers: Sequence[int], scale: Scale, device: str = "cp
                     folder, local_files_only=True, dtype=torch.float32, output_loading_info=True
                 ),
             )
-        if lacking := sorted({*loaded["missing_keys"], *(found[0] for found in loaded["mismatched_keys"])}):
-            raise ValueError(f"no weights that fit {lacking[0]} and {len(lacking) - 1} others")
+        if keys := sorted({*loaded["missing_keys"], *(found[0] for found in loaded["mismatched_keys"])}):
+            raise ValueError(f"no weights that fit {keys[0]} and {len(keys) - 1} others")
         tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         if len(tokenizer) > (pieces := cast(Any, model.config).text_config.vocab_size):
             raise ValueError(f"a tokenizer of {len(tokenizer)} pieces for {pieces}")
