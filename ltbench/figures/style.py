@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import math
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +25,12 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#0
 is ours, in place of their yellow, which is too light for lines on white."""
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<")
+LETTERS_AN_INCH = 13
+"""About so many letters of a legend are as long as an inch; a line's sample takes the room of six."""
+
+LEGEND_ROWS, ROW_INCHES = 4, 0.19
+"""Rows of a legend that a figure has room for, and the height of each one more."""
+
 DASHES: tuple[Any, ...] = ("-", (0, (4, 1.5)), (0, (1, 1)), (0, (4, 1, 1, 1)))
 
 _STYLE: Mapping[Any, Any] = {
@@ -101,9 +109,13 @@ def legend_below(figure: Figure, axes: Axes, columns: int = 4) -> None:
     """Put one legend below all panels, where it covers no data."""
     handles, labels = axes.get_legend_handles_labels()
     if labels:
-        longest = max(map(len, labels))
-        fitting = max(1, int(figure.get_figwidth() * 13 / (longest + 6)))  # about 13 letters an inch
-        figure.legend(handles, labels, loc="outside lower center", ncols=min(columns, fitting, len(labels)))
+        letters = int(figure.get_figwidth() * LETTERS_AN_INCH)
+        labels = [textwrap.fill(label, letters - 6) for label in labels]
+        columns = max(1, min(columns, letters // (max(map(len, labels)) + 6), len(labels)))
+        rows = math.ceil(sum(1 + label.count("\n") for label in labels) / columns)
+        if rows > LEGEND_ROWS:  # taller, so that the panels keep their size
+            figure.set_figheight(figure.get_figheight() + ROW_INCHES * (rows - LEGEND_ROWS))
+        figure.legend(handles, labels, loc="outside lower center", ncols=columns)
 
 
 def save(figure: Figure, file: Path) -> None:

@@ -114,13 +114,12 @@ def lines_of(measurements: Sequence[Measurement]) -> list[Line]:
     for found in measurements:
         line = lines.setdefault(found.variant, Line(found.method.title, found))
         line.by_base[found.base].append(found)
-    ordered = [lines[key] for key in sorted(lines, key=lambda key: (lines[key].title, key))]
+    ordered = [lines[key] for key in sorted(lines)]
     usual = usual_protocol(ordered)
-    ordered.sort(key=lambda line: line.first.protocol_name != usual)
     titles = [_variant_title(line, ordered) for line in ordered]
     for line, title in zip(ordered, titles, strict=True):
         line.title = title
-    return ordered
+    return sorted(ordered, key=lambda line: (line.first.protocol_name != usual, line.title))
 
 
 def usual_protocol(lines: Sequence[Line]) -> str:
@@ -135,19 +134,31 @@ def _marked(line: Line, usual: str, marks: Marks) -> str:
 
 
 def _variant_title(line: Line, lines: Sequence[Line]) -> str:
-    """Return a method's title with what tells it from its other lines: the preset if that does, else parameters."""
+    """Return a method's title with what tells it from its other lines.
+
+    That is what it sets beside its preset, after the preset's name if there are several; and where this is not known,
+    or does not tell all lines apart, every hyper-parameter in which they differ.
+    """
     family = [other.first for other in lines if other.first.method.title == line.first.method.title]
     own = line.first
-    if len(family) == 1 or len({found.parameters_text for found in family}) == 1:
+    count = len({found.parameters_text for found in family})
+    if count == 1:
         return line.title
-    if len({found.preset for found in family}) == len(family):
-        changed = overrides(own.method.name, own.preset, own.parameters)
-        if changed is not None:
-            return f"{line.title} ({', '.join([own.preset, *assigned(changed)])})"
+    has_presets = len({found.preset for found in family}) > 1
+    parts = {found.parameters_text: _beside_preset(found, has_presets) for found in family}
+    if None not in parts.values() and len(set(parts.values())) == count:
+        added = parts[own.parameters_text]
+        return f"{line.title} ({added})" if added else line.title
     differing = {
         name for other in family for name in own.parameters if other.parameters.get(name) != own.parameters[name]
     }
     return f"{line.title} ({', '.join(assigned({name: own.parameters[name] for name in differing}))})"
+
+
+def _beside_preset(found: Measurement, has_presets: bool) -> str | None:
+    """Return the hyper-parameters that a run sets beside its preset, as text, or None where the preset is not known."""
+    changed = overrides(found.method.name, found.preset, found.parameters)
+    return None if changed is None else ", ".join([found.preset] * has_presets + assigned(changed))
 
 
 def _cells(lines: Sequence[Line], columns: Sequence[Column], significance: bool, reasons: Reasons) -> list[list[Cell]]:

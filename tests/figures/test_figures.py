@@ -75,7 +75,7 @@ def _lines(axes: Axes) -> dict[str, tuple[list[float], list[float]]]:
 
 
 def _covers_no_data(figure: Figure) -> bool:
-    figure.canvas.draw()
+    figure.draw_without_rendering()  # places everything; a bare canvas would not
     legends = [own.get_window_extent() for own in figure.legends]
     return not any(legend.overlaps(axes.get_window_extent()) for legend in legends for axes in figure.axes)
 
@@ -235,6 +235,19 @@ def test_lines_stay_distinct() -> None:
     look = looks([f"m{number}" for number in range(30)])
     assert len({(own.color, str(own.linestyle)) for own in look.values()}) == 30
     assert len(set(COLOURS)) == len(COLOURS)
+
+
+def test_a_figure_grows_with_its_legend(make_record: MakeRecord) -> None:
+    few, many = (draw_curves([_record(make_record, method=f"m{k}") for k in range(count)]) for count in (3, 40))
+    long = draw_curves([_record(make_record, method=f"m{k} " + "a long name " * 12) for k in range(3)])
+    for figure in (few, many, long):
+        assert _covers_no_data(figure)
+        (legend,) = figure.legends
+        extent = legend.get_window_extent()
+        assert extent.x0 >= 0
+        assert extent.x1 <= figure.bbox.x1, "no label is cut off"
+        assert figure.axes[0].get_window_extent().height > 150
+    assert many.get_figheight() > few.get_figheight()
 
 
 def test_series_are_named_by_what_differs(make_record: MakeRecord) -> None:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from ltbench.errors import SpecError, UnknownNameError
 from ltbench.method import MethodInfo
+from ltbench.parameters import plain, resolve
 from ltbench.protocols import PROTOCOLS
 from ltbench.records import RunRecord
+from ltbench.registry import presets
 from ltbench.render.text import reasons
 from ltbench.tables.cells import Cell, Table
 from ltbench.tables.comparison import make_table
 from ltbench.tables.measurements import measure
+from methods.mean_image.method import MeanImage
 
 MakeRecord = Callable[..., RunRecord]
 IMAGE = ("image_auroc",)
@@ -80,6 +84,21 @@ def test_what_is_missing_says_why(make_record: MakeRecord) -> None:
 def test_variants_of_a_method_name_what_differs(make_record: MakeRecord) -> None:
     records = [make_record(parameters={"ratio": ratio, "k": 1}) for ratio in (0.1, 0.01)]
     assert sorted(_cells(_table(records, metrics=IMAGE))) == ["M (ratio=0.01)", "M (ratio=0.1)"]
+
+
+def test_variants_of_one_preset_name_what_they_set_beside_it(make_record: MakeRecord) -> None:
+    offline = plain(resolve(MeanImage, presets(MeanImage)["offline"].parameters))
+
+    def titles(*changes: dict[str, Any], preset: str = "offline") -> list[str]:
+        records = [make_record("mean_image", parameters=offline | own) for own in changes]
+        records = [replace(record, preset=preset) for record in records]
+        return sorted(_cells(_table(records, metrics=IMAGE)))
+
+    assert titles({}, {"smoothing_sigma": 9.0}) == ["Mean_Image", "Mean_Image (smoothing_sigma=9.0)"]
+    assert titles({}) == ["Mean_Image"]
+    assert titles({}, {"smoothing_sigma": 9.0}, preset="gone") == [
+        f"Mean_Image (smoothing_sigma={value})" for value in (offline["smoothing_sigma"], 9.0)
+    ]
 
 
 def test_odd_protocols_and_privileges_have_footnotes(make_record: MakeRecord) -> None:

@@ -1,0 +1,26 @@
+"""Time several sides of a comparison in turns, so that a machine's moods hit all alike; print them as a table."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+
+
+def median_seconds(sides: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+    """Return each side's median seconds over rounds, after one that warms up."""
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    for number in range(rounds + 1):
+        for name, side in sides.items():
+            start = time.perf_counter()
+            side()
+            if number:
+                seconds[name].append(time.perf_counter() - start)
+    return {name: statistics.median(measured) for name, measured in seconds.items()}
+
+
+def print_table(what: str, ratio: str, seconds: Mapping[str, float], of: Callable[[float], float]) -> None:
+    """Print seconds and a ratio of them as a Markdown table."""
+    print(f"| {what} | seconds | {ratio} |\n|---|---:|---:|")
+    for name, measured in seconds.items():
+        print(f"| {name} | {measured:.2f} | {of(measured):.2f} |")
