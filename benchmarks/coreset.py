@@ -22,13 +22,13 @@ from patch_features import add_arguments, patch_features, training_images
 from tabulate import tabulate
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from ltbench.blocks.coreset import (
+from ltbench.blocks.memory_bank.coreset import (
     approximate_greedy_coreset,
     coreset_size,
     draw_starts,
     greedy_coreset,
 )
-from ltbench.blocks.farthest import usable_cores
+from ltbench.blocks.memory_bank.farthest import usable_cores
 
 Points = NDArray[np.float32]
 START = 5

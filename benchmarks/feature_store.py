@@ -21,8 +21,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ltbench.blocks.feature_store import DiskFeatureStore
-from ltbench.blocks.features import PHASE, FeatureExtractor, Maps
+from ltbench.blocks.features.extractor import PHASE, FeatureExtractor, Maps
+from ltbench.blocks.features.store import DiskFeatureStore
 from ltbench.core import Dataset
 from ltbench.datasets import folder as folder_dataset
 from ltbench.datasets.images import DiskImages

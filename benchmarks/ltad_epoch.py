@@ -25,18 +25,18 @@ from torch import Tensor
 from transformers import AlignConfig, AlignModel
 from turns import median_seconds, print_table
 
-from ltbench.blocks.semantic_reconstruction.data import TrainingFeatures, training_features
-from ltbench.blocks.semantic_reconstruction.first_phase import FirstPhase
-from ltbench.blocks.semantic_reconstruction.names import text_vectors
-from ltbench.blocks.semantic_reconstruction.phases import Synthesis, Texts
-from ltbench.blocks.tokens import aligned
+from ltbench.blocks.features.tokens import aligned
 from ltbench.blocks.vision_language import VisionLanguage
 from ltbench.blocks.vision_language.align import align
 from ltbench.blocks.vision_language.loading import SCALES
+from ltbench.contract.registry import presets
 from ltbench.datasets.arrays import ArrayImages
 from ltbench.method import Runtime
-from ltbench.registry import presets
+from methods.ltad.data import TrainingFeatures, training_features
+from methods.ltad.first_phase import FirstPhase
 from methods.ltad.method import LTAD
+from methods.ltad.names import text_vectors
+from methods.ltad.phases import Synthesis, Texts
 
 GRID, CATEGORIES = (14, 14), 4
 

@@ -24,14 +24,14 @@ import numpy as np
 from numpy.typing import NDArray
 from tabulate import tabulate
 
-from ltbench.blocks.feature_store import scratch_folder
+from ltbench.blocks.features.store import scratch_folder
+from ltbench.contract.parameters import parse_assignments, resolve
+from ltbench.contract.registry import choose_preset, method_class
 from ltbench.core import Dataset
-from ltbench.environment import parse_size, peak_memory, resident_memory
 from ltbench.errors import LtbenchError
-from ltbench.memory import MemoryPlan, plan_memory
 from ltbench.method import ImageCounts, Method, Runtime
-from ltbench.parameters import parse_assignments, resolve
-from ltbench.registry import choose_preset, method_class
+from ltbench.runs.environment import parse_size, peak_memory, resident_memory
+from ltbench.runs.memory import MemoryPlan, plan_memory
 from ltbench.splits.files import find_split
 
 SIDE = 224

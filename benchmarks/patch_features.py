@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch.nn import functional
 
-from ltbench.blocks.backbones import Backbone, load_backbone
-from ltbench.blocks.coreset import random_projection
+from ltbench.blocks.features.backbones import Backbone, load_backbone
+from ltbench.blocks.memory_bank.coreset import random_projection
 
 CROP = 224
 

@@ -21,14 +21,14 @@ import numpy as np
 import torch
 from tabulate import tabulate
 
-from ltbench.blocks.backbones import load_backbone
+from ltbench.blocks.features.backbones import load_backbone
 from ltbench.core import Dataset, Prediction
 from ltbench.datasets.folder import index_tree
 from ltbench.datasets.images import DiskImages
-from ltbench.examination import read_masks
 from ltbench.method import Runtime
 from ltbench.metrics.groups import evaluate_category
 from ltbench.protocols import PROTOCOLS
+from ltbench.runs.examination import read_masks
 from methods.patchcore.method import PatchCore
 
 COMMON = PROTOCOLS["common"]

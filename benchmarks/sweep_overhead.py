@@ -22,7 +22,7 @@ import numpy as np
 from PIL import Image
 from tabulate import tabulate
 
-from ltbench.records import stream_records
+from ltbench.records.record import stream_records
 
 SIDE = 32
 

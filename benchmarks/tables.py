@@ -17,7 +17,7 @@ from pathlib import Path
 from ltbench.core import RunSpec
 from ltbench.method import MethodInfo
 from ltbench.protocols import PROTOCOLS
-from ltbench.records import RunRecord, new_folder, run_folder, stream_records, write_record
+from ltbench.records.record import RunRecord, new_folder, run_folder, stream_records, write_record
 from ltbench.tables.cells import METRIC_TITLES
 from ltbench.tables.comparison import make_table
 from ltbench.tables.measurements import measure

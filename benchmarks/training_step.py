@@ -5,7 +5,7 @@
 
 The plain side is the paper's description in torch's own modules: the frozen backbone on the batch's images, resizing,
 jitter, `nn.MultiheadAttention`, `nn.Dropout`, AdamW. The other side is what `ltbench run --method uniad` does: tokens
-mapped from disk, `ltbench.blocks.training`, in float32 and in bfloat16. Weights are random; sides take turns, and
+mapped from disk, `ltbench.blocks.training.loop`, in float32 and in bfloat16. Weights are random; sides take turns, and
 seconds are medians over rounds. "head alone" is the plain step from features in memory.
 """
 
@@ -21,12 +21,12 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 from turns import median_seconds, print_table
 
-from ltbench.blocks.attention import neighbour_mask
-from ltbench.blocks.jitter import jitter
-from ltbench.blocks.learner import Learner, Precision, Schedule, Shard
-from ltbench.blocks.reconstruction import Reconstruction
-from ltbench.blocks.tokens import stack_on_disk
-from ltbench.blocks.training import train
+from ltbench.blocks.features.tokens import stack_on_disk
+from ltbench.blocks.networks.attention import neighbour_mask
+from ltbench.blocks.networks.reconstruction import Reconstruction
+from ltbench.blocks.training.jitter import jitter
+from ltbench.blocks.training.learner import Learner, Precision, Schedule, Shard
+from ltbench.blocks.training.loop import train
 from ltbench.method import Runtime
 
 GRID, WIDTH, HEADS, FFN, DROPOUT, ALPHA = (14, 14), 256, 8, 1024, 0.1, 20.0

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ltbench.environment import installed_version
 from ltbench.errors import LtbenchError
+from ltbench.runs.environment import installed_version
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,7 +80,7 @@ class ImageSet(Protocol):
 class FeatureStore(Protocol):
     """Arrays on disk by feature space and image, shared by all runs; safe to call from several threads at once.
 
-    `ltbench.blocks.feature_store` has the implementation.
+    `ltbench.blocks.features.store` has the implementation.
     """
 
     def get(self, space: str, key: str) -> Mapping[str, NDArray[np.float32]] | None:

@@ -1,1 +1,1 @@
-"""The methods: one folder each, independent of one another, found by `ltbench.registry` (see README.md)."""
+"""The methods: one folder each, independent of one another, found by `ltbench.contract.registry` (see README.md)."""

@@ -16,7 +16,7 @@ from ltbench.cli import main
 from ltbench.core import RunSpec
 from ltbench.method import MethodInfo
 from ltbench.protocols import PROTOCOLS
-from ltbench.records import RunRecord
+from ltbench.records.record import RunRecord
 
 MakeRecord = Callable[..., RunRecord]
 Run = Callable[..., tuple[int, str, str]]

@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 
+from ltbench.contract.parameters import plain, resolve
+from ltbench.contract.registry import method_class, presets
 from ltbench.method import MethodInfo
-from ltbench.parameters import plain, resolve
 from ltbench.protocols import PROTOCOLS
-from ltbench.records import RunRecord, new_folder, run_folder, write_record
-from ltbench.registry import method_class, presets
+from ltbench.records.record import RunRecord, new_folder, run_folder, write_record
 from tests.conftest import Run
 
 

@@ -7,9 +7,9 @@ from functools import cache
 
 import pytest
 
-from ltbench.checks import CHECKS, run_check
-from ltbench.registry import method_class, method_names, presets
-from ltbench.subject import Subject
+from ltbench.contract.checks import CHECKS, run_check
+from ltbench.contract.registry import method_class, method_names, presets
+from ltbench.contract.subject import Subject
 
 
 @cache

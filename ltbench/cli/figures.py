@@ -13,8 +13,8 @@ from ltbench.cli.options import DEFAULT_RESULTS, DataRoot, Results, complete_met
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from ltbench.published import Published
-    from ltbench.records import RunRecord
+    from ltbench.records.record import RunRecord
+    from ltbench.tables.published import Published
 
 app = typer.Typer(help="Draw a figure from runs or splits, as PDF, PNG or SVG.", no_args_is_help=True)
 
@@ -173,7 +173,7 @@ def tailsampler(
       ltbench figure tailsampler --run 0123abcd --out sizes.pdf
     """
     from ltbench.figures.diagnostics import draw_diagnostics
-    from ltbench.inspection import find_run
+    from ltbench.records.inspection import find_run
 
     _save(draw_diagnostics(find_run(run, results)), out)
 
@@ -182,7 +182,7 @@ def _records(
     results: Path, dataset: str | None, splits: list[str] | None, methods: list[str] | None, preset: str | None
 ) -> list[RunRecord]:
     """Return the records that fit, and say which cannot be read; a split with or without a seed may be named."""
-    from ltbench.records import stream_records
+    from ltbench.records.record import stream_records
     from ltbench.tables.measurements import base_name
 
     problems: list[str] = []
@@ -201,7 +201,7 @@ def _records(
 
 def _published(tables: list[str] | None) -> list[Published]:
     """Return the cells of published tables named `<paper>-<table>`."""
-    from ltbench.published import published_numbers
+    from ltbench.tables.published import published_numbers
 
     parts = [name.partition("-") for name in tables or ()]
     return [cell for paper, _, table in parts for cell in published_numbers().of(paper, table or None)]

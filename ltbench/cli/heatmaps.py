@@ -35,11 +35,11 @@ def heatmaps(
       ltbench heatmaps --run 0123abcd --worst 5 --out worst/
     """
     from ltbench.datasets.index import load_dataset
-    from ltbench.examples import SavedMaps, one_of_each_defect
-    from ltbench.examples import worst as worst_of
+    from ltbench.figures.examples import SavedMaps, one_of_each_defect
+    from ltbench.figures.examples import worst as worst_of
     from ltbench.figures.heatmaps import draw_heatmaps
     from ltbench.figures.style import save
-    from ltbench.inspection import find_folder
+    from ltbench.records.inspection import find_folder
 
     runs = [SavedMaps(find_folder(name, results)) for name in run]
     first = runs[0].record

@@ -52,8 +52,8 @@ def check(
     Examples:
       ltbench check my_method
     """
-    from ltbench.checks import check_method
     from ltbench.console.methods import print_checks
+    from ltbench.contract.checks import check_method
 
     passed = print_checks(check_method(name), as_json)
     raise typer.Exit(0 if passed else 1)

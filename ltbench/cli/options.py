@@ -19,7 +19,7 @@ DEFAULT_RESULTS = Path("results")
 
 def complete_methods(incomplete: str) -> list[str]:
     """Return the method names that begin with what was typed."""
-    from ltbench.registry import method_names
+    from ltbench.contract.registry import method_names
 
     return [name for name in method_names() if name.startswith(incomplete)]
 
@@ -33,7 +33,7 @@ def complete_splits(incomplete: str) -> list[str]:
 
 def complete_presets(context: typer.Context, incomplete: str) -> list[str]:
     """Return the presets of the method named before that begin with what was typed."""
-    from ltbench.registry import method_class, presets
+    from ltbench.contract.registry import method_class, presets
 
     name = context.params.get("method")
     return [preset for preset in presets(method_class(name)) if preset.startswith(incomplete)] if name else []

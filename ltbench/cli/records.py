@@ -30,7 +30,7 @@ def list_runs(context: typer.Context, results: Results = DEFAULT_RESULTS, as_jso
     if context.invoked_subcommand:
         return
     from ltbench.console.records import print_problems, print_runs
-    from ltbench.records import stream_records
+    from ltbench.records.record import stream_records
 
     problems: list[str] = []
     print_runs(stream_records(results, problems), as_json)
@@ -47,7 +47,7 @@ def show(run: Run, results: Results = DEFAULT_RESULTS, as_json: AsJson = False) 
       ltbench runs show results/runs/0123456789abcdef --json
     """
     from ltbench.console.records import print_run
-    from ltbench.inspection import find_run
+    from ltbench.records.inspection import find_run
 
     print_run(find_run(run, results), as_json)
 
@@ -60,8 +60,8 @@ def diff(before: Run, after: Run, results: Results = DEFAULT_RESULTS, as_json: A
       ltbench runs diff 0123ab 4567cd
     """
     from ltbench.console.records import print_differences
-    from ltbench.exports import differences
-    from ltbench.inspection import find_run
+    from ltbench.records.exports import differences
+    from ltbench.records.inspection import find_run
 
     first, second = find_run(before, results), find_run(after, results)
     print_differences(first, second, differences(first, second), as_json)
@@ -84,8 +84,8 @@ def remove(
       ltbench runs rm --failed --yes
     """
     from ltbench.console.output import print_json
-    from ltbench.failures import failed_runs
-    from ltbench.removal import damaged_runs, remove_run, runs_named
+    from ltbench.records.failures import failed_runs
+    from ltbench.runs.removal import damaged_runs, remove_run, runs_named
 
     chosen = runs_named(results, runs or [])
     chosen += failed_runs(results) if failed else []
@@ -119,8 +119,8 @@ def export_runs(
     """
     from ltbench.console.output import print_json
     from ltbench.console.records import print_problems
-    from ltbench.exports import export, metric_rows, score_rows
-    from ltbench.records import stream_records
+    from ltbench.records.exports import export, metric_rows, score_rows
+    from ltbench.records.record import stream_records
 
     problems: list[str] = []
     rows = (score_rows if scores else metric_rows)(stream_records(results, problems))

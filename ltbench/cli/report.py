@@ -30,9 +30,9 @@ def report(
 
       ltbench report --dataset mvtec --dataset visa --no-heatmaps --title "Long tails" --out site
     """
-    from ltbench.gaps import failed_cells
-    from ltbench.records import stream_records
+    from ltbench.records.record import stream_records
     from ltbench.report.page import make_page, write_page
+    from ltbench.sweeps.gaps import failed_cells
 
     problems: list[str] = []
     records = [own for own in stream_records(results, problems) if not dataset or own.dataset in dataset]

@@ -53,8 +53,8 @@ def run(
       ltbench run -m uniad -s shapes_step20 --preset offline --eval-every 5
     """
     from ltbench.console.runs import print_outcome
-    from ltbench.harness import Harness
-    from ltbench.runner import run_by_name
+    from ltbench.runs.harness import Harness
+    from ltbench.runs.runner import run_by_name
 
     harness = Harness.of(
         results,
@@ -82,7 +82,7 @@ def inspect(
       ltbench inspect --run results/runs/0123456789abcdef --out sizes.png
     """
     from ltbench.console.runs import print_diagnostics
-    from ltbench.inspection import diagnostics_of, find_run
+    from ltbench.records.inspection import diagnostics_of, find_run
 
     record = find_run(run, results)
     print_diagnostics(diagnostics_of(record), as_json)

@@ -57,12 +57,12 @@ def table(
 
       ltbench table --paper tailedcore-1 --dataset parts
     """
-    from ltbench.gaps import failed_cells, inapplicable_cells
-    from ltbench.published import published_numbers
     from ltbench.render import render
+    from ltbench.sweeps.gaps import failed_cells, inapplicable_cells
     from ltbench.tables.comparison import check_metrics, make_table
     from ltbench.tables.layouts import layout_named
     from ltbench.tables.paper import fill, table_of, wanted_cells
+    from ltbench.tables.published import published_numbers
 
     if paper is not None:
         layout = layout_named(paper)
@@ -99,11 +99,11 @@ def compare(
       ltbench compare tailedcore-1 tailedcore-3 --tolerance 0.5 --json
     """
     from ltbench.console.tables import print_agreements
-    from ltbench.published import published_numbers
     from ltbench.tables.agreement import agreements, all_agree
     from ltbench.tables.cells import METRIC_TITLES
     from ltbench.tables.layouts import layout_named, layouts
     from ltbench.tables.paper import fill
+    from ltbench.tables.published import published_numbers
 
     wanted = {name: layout_named(name) for name in papers or layouts()}
     runs = _measured(results, list(METRIC_TITLES))
@@ -119,7 +119,7 @@ def compare(
 
 def _measured(results: Path, metrics: list[str], dataset: str | None = None) -> list[Measurement]:
     """Return what tables keep of the finished runs, and say which records cannot be read."""
-    from ltbench.records import stream_records
+    from ltbench.records.record import stream_records
     from ltbench.tables.measurements import measure
 
     problems: list[str] = []

@@ -7,12 +7,12 @@ from collections.abc import Iterable
 
 from rich.markup import escape
 
-from ltbench.checks import CheckResult
 from ltbench.console.output import new_table, open_console, print_json
+from ltbench.contract.checks import CheckResult
+from ltbench.contract.parameters import hyper_parameters, plain, resolve
+from ltbench.contract.registry import choose_preset, method_class, method_names, presets
 from ltbench.method import MethodInfo
-from ltbench.parameters import hyper_parameters, plain, resolve
 from ltbench.protocols import DEFAULT_PROTOCOL, protocol_named
-from ltbench.registry import choose_preset, method_class, method_names, presets
 
 
 def print_methods(as_json: bool) -> None:

@@ -11,8 +11,8 @@ from rich.markup import escape
 
 from ltbench.console.output import new_table, open_console, print_json
 from ltbench.console.runs import print_metrics
-from ltbench.exports import Difference
-from ltbench.records import RunRecord
+from ltbench.records.exports import Difference
+from ltbench.records.record import RunRecord
 
 LISTED = "image_auroc"
 """The metric that a list of runs shows."""

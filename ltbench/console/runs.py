@@ -8,8 +8,8 @@ from rich.console import Console
 from rich.markup import escape
 
 from ltbench.console.output import new_table, open_console, percent, print_json
-from ltbench.records import RunRecord
-from ltbench.runner import Outcome
+from ltbench.records.record import RunRecord
+from ltbench.runs.runner import Outcome
 
 
 def print_outcome(outcome: Outcome, as_json: bool) -> None:

@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from ltbench.console.output import new_table, open_console, print_json
 from ltbench.executors.cells import Cell
 from ltbench.executors.interface import Command, Ended, Event, Said, Started
-from ltbench.progress import Position
+from ltbench.runs.progress import Position
 from ltbench.sweeps.plan import STATES, PlannedCell, SweepPlan
 from ltbench.sweeps.status import CellStatus, Status
 

@@ -12,9 +12,9 @@ from typing import Any, Literal
 from ltbench.core import Dataset, Split
 from ltbench.datasets.index import load_dataset, load_listing
 from ltbench.errors import BusyError, SpecError
-from ltbench.failures import Failure, read_failure, write_failure
-from ltbench.harness import Harness
-from ltbench.runner import plan, run
+from ltbench.records.failures import Failure, read_failure, write_failure
+from ltbench.runs.harness import Harness
+from ltbench.runs.runner import plan, run
 from ltbench.splits.files import find_split
 
 State = Literal["done", "found", "failed", "busy"]

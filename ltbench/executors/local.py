@@ -20,13 +20,13 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from ltbench.environment import resolve_device
 from ltbench.errors import LtbenchError
 from ltbench.executors.cells import Cell, Report, Settings
 from ltbench.executors.interface import Ended, Event, Options, Said, Started
 from ltbench.executors.schedule import Schedule
 from ltbench.executors.worker import READY
-from ltbench.failures import Failure, write_failure
+from ltbench.records.failures import Failure, write_failure
+from ltbench.runs.environment import resolve_device
 
 MAX_DEATHS = 3
 """How many workers may die of one cell before it counts as failed."""
@@ -237,7 +237,7 @@ def _serve(
 
 def _share(at_once: int, slots: int) -> int:
     """Return how many threads a cell gets when so many could run at once."""
-    from ltbench.blocks.farthest import usable_cores
+    from ltbench.blocks.memory_bank.farthest import usable_cores
 
     return max(1, usable_cores() // min(at_once, slots))
 

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, Field
 
-from ltbench.environment import parse_size, use_threads
 from ltbench.errors import DataError, LtbenchError
 from ltbench.executors.cells import Cell, Report, Settings, run_cell
 from ltbench.executors.interface import Ended, Event, Options, Said, Started
 from ltbench.executors.schedule import stages
-from ltbench.failures import read_failure
-from ltbench.records import read_record
+from ltbench.records.failures import read_failure
+from ltbench.records.record import read_record
+from ltbench.runs.environment import parse_size, use_threads
 
 if TYPE_CHECKING:
     from submitit import AutoExecutor, Job

@@ -25,8 +25,8 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _stop)
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
-    from ltbench.environment import use_threads
     from ltbench.executors.cells import Cell, Settings, run_cell
+    from ltbench.runs.environment import use_threads
 
     @dataclass(frozen=True)
     class Task:

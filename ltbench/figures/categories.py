@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from ltbench.errors import SpecError
 from ltbench.figures.series import Series, axis_title, names_of, series_of, shared_title, sizes
 from ltbench.figures.style import drawing, legend_below, looks, panels
-from ltbench.records import RunRecord
+from ltbench.records.record import RunRecord
 
 
 def draw_categories(records: Sequence[RunRecord], metric: str = "image_auroc") -> Figure:

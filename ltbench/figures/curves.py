@@ -12,7 +12,7 @@ from ltbench.core import GOOD
 from ltbench.errors import SpecError
 from ltbench.figures.series import names_of, series_of, shared_title
 from ltbench.figures.style import drawing, legend_below, looks, panels
-from ltbench.records import RunRecord
+from ltbench.records.record import RunRecord
 
 Curve = tuple[NDArray[np.float64], NDArray[np.float64]]
 

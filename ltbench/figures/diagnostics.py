@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 
 from ltbench.errors import SpecError
 from ltbench.figures.style import COLOURS, drawing, panels, plain_log
-from ltbench.inspection import diagnostics_of
-from ltbench.records import RunRecord
+from ltbench.records.inspection import diagnostics_of
+from ltbench.records.record import RunRecord
 
 
 def draw_diagnostics(record: RunRecord) -> Figure:

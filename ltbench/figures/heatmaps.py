@@ -12,7 +12,7 @@ from scipy.ndimage import binary_dilation
 
 from ltbench.core import Dataset
 from ltbench.errors import SpecError
-from ltbench.examples import Example, SavedMaps, picture_of
+from ltbench.figures.examples import Example, SavedMaps, picture_of
 from ltbench.figures.series import names_of, series_of
 from ltbench.figures.style import drawing
 

@@ -9,10 +9,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from ltbench.errors import SpecError
-from ltbench.examination import CURVE
 from ltbench.figures.series import Series, axis_title, names_of, series_of, shared_title
 from ltbench.figures.style import drawing, legend_below, looks, panels
-from ltbench.records import RunRecord
+from ltbench.records.record import RunRecord
+from ltbench.runs.examination import CURVE
 from ltbench.tables.cells import GROUP_TITLES
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ltbench.errors import SpecError
-from ltbench.records import RunRecord
+from ltbench.records.record import RunRecord
 from ltbench.tables.cells import METRIC_TITLES
 from ltbench.tables.comparison import check_metrics, lines_of
 from ltbench.tables.measurements import measure

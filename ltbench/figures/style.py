@@ -17,8 +17,8 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
+from ltbench.atomic import write_output
 from ltbench.errors import SpecError
-from ltbench.whole import write_output
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#8C6D1F")
 """Distinguishable with every kind of colour blindness; source: Okabe and Ito, Color Universal Design (2008). The last

@@ -12,10 +12,10 @@ from matplotlib.figure import Figure
 from ltbench.errors import LtbenchError, SpecError
 from ltbench.figures.series import Series, axis_title, series_of
 from ltbench.figures.style import drawing, legend_below, looks, panels
-from ltbench.published import Published
-from ltbench.records import RunRecord
+from ltbench.records.record import RunRecord
 from ltbench.splits.recipe import Recipe, parse_name
 from ltbench.tables.cells import GROUP_TITLES
+from ltbench.tables.published import Published
 
 Points = dict[str, dict[str, dict[float, float]]]
 """Line -> group -> x -> percent."""

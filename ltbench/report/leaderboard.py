@@ -6,13 +6,13 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ltbench.published import PublishedNumbers
-from ltbench.records import RunRecord
+from ltbench.records.record import RunRecord
 from ltbench.tables.cells import GROUP_MEANINGS, GROUP_TITLES, METRIC_TITLES, Cell
 from ltbench.tables.comparison import lines_of
 from ltbench.tables.layouts import layouts
 from ltbench.tables.measurements import Line, Measurement, cell_of, measure
 from ltbench.tables.paper import fill
+from ltbench.tables.published import PublishedNumbers
 from ltbench.tables.ranking import ranked
 
 Plain = dict[str, Any]

@@ -14,16 +14,16 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from ltbench import __version__
+from ltbench.atomic import write_output
 from ltbench.errors import SpecError
-from ltbench.published import published_numbers
-from ltbench.records import RunRecord
+from ltbench.records.record import RunRecord
 from ltbench.render.html import fragment
 from ltbench.report.leaderboard import leaderboard
 from ltbench.report.pictures import Gallery, figures, galleries
 from ltbench.tables.layouts import layouts
 from ltbench.tables.measurements import Reasons, measure
 from ltbench.tables.paper import fill, table_of
-from ltbench.whole import write_output
+from ltbench.tables.published import published_numbers
 
 PAGE = "index.html"
 

@@ -15,15 +15,15 @@ from PIL import Image
 
 from ltbench.datasets.index import load_dataset
 from ltbench.errors import LtbenchError, SpecError
-from ltbench.examples import SavedMaps, one_of_each_defect, worst
 from ltbench.figures.categories import draw_categories
 from ltbench.figures.curves import draw_curves
 from ltbench.figures.diagnostics import draw_diagnostics
+from ltbench.figures.examples import SavedMaps, one_of_each_defect, worst
 from ltbench.figures.heatmaps import Picture, panels_of
 from ltbench.figures.learning import draw_learning
 from ltbench.figures.style import as_bytes
 from ltbench.figures.trends import draw_imbalance, draw_noise
-from ltbench.records import MAPS, RunRecord, run_folder
+from ltbench.records.record import MAPS, RunRecord, run_folder
 from ltbench.tables.measurements import base_name
 
 WORST = 3

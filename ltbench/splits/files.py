@@ -11,17 +11,15 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
+from ltbench.atomic import write_output
 from ltbench.core import Dataset, Split, TrainImages, check_relative
 from ltbench.errors import DataError, LtbenchError, UnknownNameError
+from ltbench.places import SPLITS
 from ltbench.splits.catalogue import catalogue
 from ltbench.splits.generate import make_split
 from ltbench.splits.recipe import check_name, is_recipe_name, parse_name
-from ltbench.whole import write_output
 
-COMMITTED = Path(__file__).resolve().parents[2] / "splits"
-"""The folder of the committed splits; it exists in a clone, not in an installed package."""
-
-FOLDERS = (COMMITTED, Path("splits"))
+FOLDERS = (SPLITS, Path("splits"))
 """Where a split is looked for by name: among the committed ones, then where `ltbench make-splits` writes."""
 
 _OFFICIAL = re.compile(r"_official[0-9]+(_disjoint)?$")

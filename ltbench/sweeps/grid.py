@@ -15,9 +15,9 @@ from typing import Annotated, Any
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from ltbench.contract.parameters import parse_assignments
+from ltbench.contract.registry import method_class, method_names, presets
 from ltbench.errors import DataError, SpecError, UnknownNameError
-from ltbench.parameters import parse_assignments
-from ltbench.registry import method_class, method_names, presets
 from ltbench.splits.files import committed_names
 
 SHIPPED = files("ltbench.sweeps") / "grids"

@@ -9,17 +9,17 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
-from ltbench import claims
+from ltbench.contract.parameters import plain
 from ltbench.core import Split, sha256_of
 from ltbench.datasets.index import locate
-from ltbench.environment import parse_size
 from ltbench.errors import DataError, SpecError
 from ltbench.executors.cells import Cell, Settings, find_cell_split
-from ltbench.failures import read_failure
-from ltbench.memory import image_counts, plan_memory
-from ltbench.parameters import plain
-from ltbench.records import RECORD, read_record, stream_records
-from ltbench.runner import Plan, plan, why_not_applicable
+from ltbench.records.failures import read_failure
+from ltbench.records.record import RECORD, read_record, stream_records
+from ltbench.runs import claims
+from ltbench.runs.environment import parse_size
+from ltbench.runs.memory import image_counts, plan_memory
+from ltbench.runs.runner import Plan, plan, why_not_applicable
 from ltbench.sweeps.grid import Request
 from ltbench.sweeps.timings import Timings
 

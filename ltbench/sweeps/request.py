@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from ltbench.environment import parse_size
+from ltbench.contract.parameters import parse_assignments
 from ltbench.errors import SpecError
 from ltbench.executors.interface import Executor, make_executor
-from ltbench.parameters import parse_assignments
+from ltbench.runs.environment import parse_size
 from ltbench.sweeps.grid import Grid, Request, choose, parse_values, read_grid, requests, validate_grid
 
 

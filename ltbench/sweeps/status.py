@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ltbench import claims
 from ltbench.errors import DataError
 from ltbench.executors.cells import Cell
-from ltbench.failures import failed_runs, read_failure
-from ltbench.progress import Position
-from ltbench.records import RECORD, read_record
+from ltbench.records.failures import failed_runs, read_failure
+from ltbench.records.record import RECORD, read_record
+from ltbench.runs import claims
+from ltbench.runs.progress import Position
 from ltbench.sweeps.plan import State
 from ltbench.sweeps.sweep import read_manifests
 

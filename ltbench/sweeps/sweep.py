@@ -9,12 +9,12 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
+from ltbench.atomic import write_whole
 from ltbench.core import sha256_of
 from ltbench.errors import LtbenchError
 from ltbench.executors.cells import Cell, Settings
 from ltbench.executors.interface import Event, Executor
 from ltbench.sweeps.plan import SweepPlan
-from ltbench.whole import write_whole
 
 FOLDER = "sweeps"
 

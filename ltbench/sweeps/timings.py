@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from statistics import median
 
-from ltbench.records import RunRecord
+from ltbench.records.record import RunRecord
 
 SAMPLE = 20
 """Finished runs of one method, preset and protocol that are looked at: the number of test images takes reading them."""

@@ -10,10 +10,9 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ltbench.errors import DataError, UnknownNameError
-from ltbench.published import FOLDER
+from ltbench.places import PUBLISHED
 
-FILE = FOLDER / "layouts.yaml"
-"""It exists in a clone, not in an installed package."""
+FILE = PUBLISHED / "layouts.yaml"
 
 
 class _Strict(BaseModel):
@@ -91,7 +90,7 @@ def layouts(file: Path = FILE) -> dict[str, Layout]:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
         return {str(name): Layout.model_validate(values) for name, values in content.items()}
     except OSError as error:
-        raise DataError(f"Expected layouts in {file}, got {error.strerror}. Run ltbench from a clone.") from error
+        raise DataError(f"Expected layouts in {file}, got {error.strerror}. Install ltbench anew.") from error
     except (yaml.YAMLError, ValidationError, AttributeError) as error:
         text = "; ".join(str(error).split("\n")[:3])
         raise DataError(f"Expected layouts in {file}, got {text}. Mend the file.") from error

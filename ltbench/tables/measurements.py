@@ -11,7 +11,7 @@ from typing import Any
 
 from ltbench.errors import SpecError
 from ltbench.method import MethodInfo
-from ltbench.records import RunRecord
+from ltbench.records.record import RunRecord
 from ltbench.tables.cells import Cell
 
 PRIVILEGES = {

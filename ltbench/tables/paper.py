@@ -7,11 +7,11 @@ from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
-from ltbench.published import Published, PublishedNumbers
 from ltbench.tables.cells import Cell, Column, Marks, Placement, Table
 from ltbench.tables.comparison import ranking_caption
 from ltbench.tables.layouts import Layout, LayoutColumn, LayoutRow
 from ltbench.tables.measurements import NOT_RUN, Measurement, Reasons, base_name, cell_of
+from ltbench.tables.published import Published, PublishedNumbers
 from ltbench.tables.ranking import pairs_of, ranked, ranked_by_test
 from ltbench.tables.variants import assigned, overrides
 

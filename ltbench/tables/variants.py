@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
+from ltbench.contract.parameters import plain, resolve
+from ltbench.contract.registry import Preset, method_class, presets
 from ltbench.errors import LtbenchError
-from ltbench.parameters import plain, resolve
-from ltbench.registry import Preset, method_class, presets
 
 _BARE = Preset("defaults", "")
 

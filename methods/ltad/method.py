@@ -7,9 +7,10 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from ltbench.blocks.semantic_reconstruction import Assign, SemanticReconstruction
 from ltbench.errors import SpecError
 from ltbench.method import ImageSet, Method, MethodInfo
+
+from .semantic_reconstruction import Assign, SemanticReconstruction
 
 
 @dataclass

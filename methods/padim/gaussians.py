@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from scipy.linalg.lapack import dtrtri
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from ltbench.blocks.farthest import compiled, usable_cores
-from ltbench.blocks.rows import StoredRows
+from ltbench.blocks.memory_bank.farthest import compiled, usable_cores
+from ltbench.blocks.memory_bank.rows import StoredRows
 from ltbench.errors import SpecError
 
 BATCH = 32

@@ -12,16 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from ltbench.blocks.backbones import map_shapes
-from ltbench.blocks.features import FeatureExtractor, Maps
+from ltbench.blocks.features.backbones import map_shapes
+from ltbench.blocks.features.extractor import FeatureExtractor, Maps
+from ltbench.blocks.features.patches import Grid
 from ltbench.blocks.maps import upsample_and_smooth
-from ltbench.blocks.patch_memory import FLOAT, maps_bytes, network_bytes
-from ltbench.blocks.patches import Grid
+from ltbench.blocks.memory_bank.estimate import FLOAT, maps_bytes, network_bytes
 from ltbench.blocks.state import load_state, save_state
 from ltbench.core import Prediction
 from ltbench.errors import SpecError
 from ltbench.method import ImageCounts, ImageSet, MemoryEstimate, Method, MethodInfo, Probe, Runtime
-from methods.padim.gaussians import PositionGaussians, gaussian_bytes
+
+from .gaussians import PositionGaussians, gaussian_bytes
 
 _FEW = {"dimensions": 20}
 

@@ -9,11 +9,11 @@ from typing import Annotated, ClassVar, Self
 import numpy as np
 from pydantic import Field
 
-from ltbench.blocks.coreset import coreset_size
-from ltbench.blocks.memory_bank import Embedding, PatchEmbedder, Sampling, choose_coreset, score_images
-from ltbench.blocks.neighbours import NearestNeighbours
-from ltbench.blocks.patch_memory import BankMemory, patch_shape
-from ltbench.blocks.rows import Precision, select
+from ltbench.blocks.memory_bank.bank import Embedding, PatchEmbedder, Sampling, choose_coreset, score_images
+from ltbench.blocks.memory_bank.coreset import coreset_size
+from ltbench.blocks.memory_bank.estimate import BankMemory, patch_shape
+from ltbench.blocks.memory_bank.neighbours import NearestNeighbours
+from ltbench.blocks.memory_bank.rows import Precision, select
 from ltbench.blocks.state import load_state, save_state
 from ltbench.core import Prediction
 from ltbench.method import ImageCounts, ImageSet, MemoryEstimate, Method, MethodInfo, Probe, Runtime

@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from ltbench.blocks.attention import Grid, MultiheadAttention, blocking, neighbours, undrawn_linear
-from ltbench.blocks.draws import Draws
+from ltbench.blocks.networks.attention import Grid, MultiheadAttention, blocking, neighbours, undrawn_linear
+from ltbench.blocks.training.draws import Draws
 from ltbench.errors import SpecError
 
 WINDOWS = {14: 5, 16: 5, 28: 7, 32: 7, 64: 11}

@@ -15,12 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from ltbench.blocks.coreset import approximate_greedy_coreset, coreset_size, draw_starts
-from ltbench.blocks.denoising import WeightMethod, denoised_coreset, inliers, patch_weights
-from ltbench.blocks.memory_bank import Embedding, PatchEmbedder, project, score_images
-from ltbench.blocks.neighbours import NearestNeighbours
-from ltbench.blocks.patch_memory import FLOAT, BankMemory, patch_shape
-from ltbench.blocks.rows import Precision, Rows, in_memory, select
+from ltbench.blocks.memory_bank.bank import Embedding, PatchEmbedder, project, score_images
+from ltbench.blocks.memory_bank.coreset import approximate_greedy_coreset, coreset_size, draw_starts
+from ltbench.blocks.memory_bank.denoising import WeightMethod, denoised_coreset, inliers, patch_weights
+from ltbench.blocks.memory_bank.estimate import FLOAT, BankMemory, patch_shape
+from ltbench.blocks.memory_bank.neighbours import NearestNeighbours
+from ltbench.blocks.memory_bank.rows import Precision, Rows, in_memory, select
 from ltbench.blocks.state import load_state, save_state
 from ltbench.core import Prediction
 from ltbench.method import ImageCounts, ImageSet, MemoryEstimate, Method, MethodInfo, Probe, Runtime

@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from ltbench.blocks.backbones import map_shapes
-from ltbench.blocks.rows import Rows
-from ltbench.blocks.two_memories import TwoMemories
+from ltbench.blocks.features.backbones import map_shapes
+from ltbench.blocks.memory_bank.rows import Rows
 from ltbench.method import ImageCounts, ImageSet, Method, MethodInfo, Probe, Runtime
-from methods.tailedcore.tail_sampler import TailSampler, Threshold, Vote, VoteDirection, sampler_bytes
+
+from .tail_sampler import TailSampler, Threshold, Vote, VoteDirection, sampler_bytes
+from .two_memories import TwoMemories
 
 EXPECTED_SHARE = 2
 """Images that may be predicted tail for each that is, when memory is estimated."""

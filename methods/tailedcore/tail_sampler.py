@@ -21,7 +21,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ltbench.errors import ContractError, SpecError
-from methods.tailedcore.cosine import CosineBlocks
+
+from .cosine import CosineBlocks
 
 VoteDirection = Literal["reverse", "forward"]
 Threshold = Literal["trim_min", "half_min", "symmin", "indep"]

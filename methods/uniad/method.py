@@ -14,15 +14,15 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
-from ltbench.blocks import training
-from ltbench.blocks.attention import Grid
-from ltbench.blocks.backbones import channels_of
-from ltbench.blocks.jitter import jitter
-from ltbench.blocks.learner import Learner, Precision, Schedule, Shard
+from ltbench.blocks.features.backbones import channels_of
+from ltbench.blocks.features.tokens import TokenExtractor, Tokens, aligned, grid_of, predict_images, root_mean_square
 from ltbench.blocks.maps import upsample
-from ltbench.blocks.reconstruction import Reconstruction
+from ltbench.blocks.networks.attention import Grid
+from ltbench.blocks.networks.reconstruction import Reconstruction
 from ltbench.blocks.state import load_state, save_state
-from ltbench.blocks.tokens import TokenExtractor, Tokens, aligned, grid_of, predict_images, root_mean_square
+from ltbench.blocks.training import loop as training
+from ltbench.blocks.training.jitter import jitter
+from ltbench.blocks.training.learner import Learner, Precision, Schedule, Shard
 from ltbench.core import Prediction
 from ltbench.errors import SpecError
 from ltbench.method import ImageSet, Method, MethodInfo, Probe, Runtime

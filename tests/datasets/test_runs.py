@@ -9,8 +9,8 @@ import pytest
 
 from ltbench.datasets import dagm, mvtec, visa
 from ltbench.datasets.mvtec import listing
-from ltbench.harness import Harness
-from ltbench.runner import run_by_name
+from ltbench.runs.harness import Harness
+from ltbench.runs.runner import run_by_name
 from tests.datasets.conftest import save_image, save_mask
 
 

@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 
+from ltbench.contract.registry import method_class
 from ltbench.errors import LtbenchError, SpecError, UnknownNameError
 from ltbench.executors import interface
 from ltbench.executors.cells import Cell, Settings
 from ltbench.executors.interface import Command, executor_names, make_executor
 from ltbench.executors.shell import Print
 from ltbench.executors.slurm import Resources, Slurm, minutes
-from ltbench.records import read_records
-from ltbench.registry import method_class
+from ltbench.records.record import read_records
 from tests.sweeps.conftest import Home
 
 

@@ -25,8 +25,8 @@ from ltbench.figures.series import names_of, series_of
 from ltbench.figures.style import COLOURS, as_bytes, looks, save
 from ltbench.figures.trends import draw_imbalance, draw_noise
 from ltbench.method import MethodInfo
-from ltbench.published import published_numbers
-from ltbench.records import RunRecord
+from ltbench.records.record import RunRecord
+from ltbench.tables.published import published_numbers
 
 MakeRecord = Callable[..., RunRecord]
 HOSTILE = MethodInfo("evil", r"A_b & <script>$\alpha$ {x}^2")

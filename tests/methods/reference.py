@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ltbench.blocks.feature_store import DiskFeatureStore
+from ltbench.blocks.features.store import DiskFeatureStore
 from ltbench.core import Dataset, Split, TrainImages
 from ltbench.datasets.folder import index_tree
-from ltbench.harness import Harness
-from ltbench.runner import plan, run
+from ltbench.runs.harness import Harness
+from ltbench.runs.runner import plan, run
 from ltbench.splits.importers import import_list
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"

@@ -14,8 +14,7 @@ from typing import Any, get_args
 import pytest
 
 from ltbench.method import MethodInfo
-from ltbench.published import published_numbers
-from ltbench.records import RunRecord
+from ltbench.records.record import RunRecord
 from ltbench.render import Format, render
 from ltbench.render.latex import escape_latex
 from ltbench.render.listing import inert
@@ -25,6 +24,7 @@ from ltbench.tables.comparison import make_table
 from ltbench.tables.layouts import layouts
 from ltbench.tables.measurements import measure
 from ltbench.tables.paper import fill, table_of
+from ltbench.tables.published import published_numbers
 
 MakeRecord = Callable[..., RunRecord]
 IMAGE = ("image_auroc",)

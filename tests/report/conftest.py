@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from ltbench.harness import Harness
+from ltbench.contract.parameters import plain, resolve
+from ltbench.contract.registry import method_class, presets
 from ltbench.method import MethodInfo
-from ltbench.parameters import plain, resolve
 from ltbench.protocols import PROTOCOLS
-from ltbench.records import RunRecord, new_folder, run_folder, write_record
-from ltbench.registry import method_class, presets
+from ltbench.records.record import RunRecord, new_folder, run_folder, write_record
 from ltbench.report.page import make_page, write_page
-from ltbench.runner import run_by_name
+from ltbench.runs.harness import Harness
+from ltbench.runs.runner import run_by_name
 
 if TYPE_CHECKING:
     from selenium.webdriver import Chrome

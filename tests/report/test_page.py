@@ -15,11 +15,11 @@ import pytest
 
 from ltbench.cli import main
 from ltbench.errors import DataError, SpecError
-from ltbench.published import published_numbers
-from ltbench.records import RunRecord
+from ltbench.records.record import RunRecord
 from ltbench.report.leaderboard import leaderboard
 from ltbench.report.page import make_page, write_page
 from ltbench.report.pictures import galleries
+from ltbench.tables.published import published_numbers
 from tests.report.conftest import HOSTILE, write_records
 
 MakeRecord = Callable[..., RunRecord]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ltbench.records import RunRecord, read_records
+from ltbench.records.record import RunRecord, read_records
 from tests.slurm.cluster import missing_programs, slurm_cluster
 from tests.sweeps.conftest import Home
 

@@ -6,8 +6,9 @@ import pytest
 
 from ltbench.core import Dataset
 from ltbench.errors import UnknownNameError
+from ltbench.places import SPLITS
 from ltbench.splits.catalogue import catalogue
-from ltbench.splits.files import COMMITTED, check_splits
+from ltbench.splits.files import check_splits
 
 
 def test_the_catalogue_holds_what_is_documented() -> None:
@@ -23,9 +24,9 @@ def test_the_catalogue_holds_what_is_documented() -> None:
 
 def test_committed_mvtec_splits_follow_from_their_names(mvtec_listing: Dataset) -> None:
     names = [recipe.name for recipe in catalogue("mvtec")]
-    assert check_splits(COMMITTED, lambda _: mvtec_listing, names) == []
+    assert check_splits(SPLITS, lambda _: mvtec_listing, names) == []
 
 
 def test_committed_visa_splits_follow_from_their_names(visa_listing: Dataset) -> None:
     names = [recipe.name for recipe in catalogue("visa")]
-    assert check_splits(COMMITTED, lambda _: visa_listing, names) == []
+    assert check_splits(SPLITS, lambda _: visa_listing, names) == []

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from ltbench.records import RECORD, RunRecord, read_records
+from ltbench.records.record import RECORD, RunRecord, read_records
 from tests.sweeps.conftest import Home
 
 GRID = ("--methods", "counted", "--splits", "parts_full,parts_step2_noisy25", "--seeds", "0-5")

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from ltbench.contract.parameters import resolve
+from ltbench.contract.registry import choose_preset, method_class, method_names
 from ltbench.errors import DataError, LtbenchError, SpecError, UnknownNameError
-from ltbench.parameters import resolve
-from ltbench.registry import choose_preset, method_class, method_names
 from ltbench.splits.recipe import is_recipe_name, parse_name
 from ltbench.sweeps.grid import (
     Request,

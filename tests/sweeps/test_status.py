@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from ltbench.claims import FOLDER as CLAIMS
-from ltbench.claims import try_claim
 from ltbench.console.sweeps import duration
+from ltbench.contract.registry import method_class
 from ltbench.executors.cells import Cell, Settings
-from ltbench.records import RECORD
-from ltbench.registry import method_class
+from ltbench.records.record import RECORD
+from ltbench.runs.claims import FOLDER as CLAIMS
+from ltbench.runs.claims import try_claim
 from ltbench.sweeps.grid import Request
 from ltbench.sweeps.plan import PlannedCell, make_plan
 from ltbench.sweeps.request import share_of

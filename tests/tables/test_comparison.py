@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
+from ltbench.contract.parameters import plain, resolve
+from ltbench.contract.registry import presets
 from ltbench.errors import SpecError, UnknownNameError
 from ltbench.method import MethodInfo
-from ltbench.parameters import plain, resolve
 from ltbench.protocols import PROTOCOLS
-from ltbench.records import RunRecord
-from ltbench.registry import presets
+from ltbench.records.record import RunRecord
 from ltbench.render.text import reasons
 from ltbench.tables.cells import Cell, Table
 from ltbench.tables.comparison import make_table

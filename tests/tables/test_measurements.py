@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ltbench.records import RunRecord
+from ltbench.records.record import RunRecord
 from ltbench.tables.comparison import make_table
 from ltbench.tables.measurements import base_name, measure
 

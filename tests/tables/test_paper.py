@@ -9,18 +9,18 @@ from typing import Any
 
 import pytest
 
+from ltbench.contract.parameters import plain, resolve
+from ltbench.contract.registry import method_class, method_names, presets
 from ltbench.errors import DataError, UnknownNameError
 from ltbench.method import MethodInfo
-from ltbench.parameters import plain, resolve
 from ltbench.protocols import PROTOCOLS
-from ltbench.published import published_numbers
-from ltbench.records import RunRecord
-from ltbench.registry import method_class, method_names, presets
+from ltbench.records.record import RunRecord
 from ltbench.tables.agreement import agreements, all_agree
 from ltbench.tables.cells import Table
 from ltbench.tables.layouts import Layout, layout_named, layouts
 from ltbench.tables.measurements import measure
 from ltbench.tables.paper import OWN_DRAW, PaperTable, fill, table_of, wanted_cells
+from ltbench.tables.published import published_numbers
 from ltbench.tables.variants import assigned, overrides
 
 MakeRecord = Callable[..., RunRecord]

@@ -23,10 +23,10 @@ from torch import Tensor, nn
 from transformers import AlignConfig, AlignModel, AutoTokenizer
 from transformers.utils import logging
 
-from ltbench.blocks.backbones import Backbone
+from ltbench.blocks.features.backbones import Backbone
+from ltbench.blocks.features.weights import hub_folder, lacking, state_sha256
 from ltbench.blocks.vision_language.model import Code, Stage, VisionLanguage
 from ltbench.blocks.vision_language.text import TextEncoder, Tokenize
-from ltbench.blocks.weights import hub_folder, lacking, state_sha256
 from ltbench.errors import DataError, SpecError
 
 Scale = tuple[tuple[float, float, float], tuple[float, float, float]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from ltbench.blocks.backbones import check_device
+from ltbench.blocks.features.backbones import check_device
 from ltbench.blocks.vision_language.align import Scale, load_align, tiny_align
 from ltbench.blocks.vision_language.model import VisionLanguage
 from ltbench.blocks.vision_language.packaged import load_packaged

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ltbench.blocks.backbones import Backbone
-from ltbench.blocks.features import FeatureExtractor, Maps
+from ltbench.blocks.features.backbones import Backbone
+from ltbench.blocks.features.extractor import FeatureExtractor, Maps
 from ltbench.blocks.vision_language.text import TextEncoder
 from ltbench.method import ImageSet, Runtime
 

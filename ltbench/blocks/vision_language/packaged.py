@@ -22,8 +22,8 @@ from timm.data.imagenet_info import ImageNetInfo
 from torch import Tensor, nn
 from transformers import AlignTextConfig, AlignTextModel, AutoTokenizer
 
-from ltbench.blocks import weights
-from ltbench.blocks.backbones import load_backbone
+from ltbench.blocks.features import weights
+from ltbench.blocks.features.backbones import load_backbone
 from ltbench.blocks.threads import torch_on_one_thread
 from ltbench.blocks.vision_language.model import Code, Stage, VisionLanguage
 from ltbench.blocks.vision_language.text import TextEncoder

@@ -8,7 +8,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from ltbench.blocks.weights import state_sha256
+from ltbench.blocks.features.weights import state_sha256
 
 Tokenize = Callable[[str], list[int]]
 """Gives the ids of a text's word pieces, without the marks of its beginning and end."""

@@ -14,9 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import AlignConfig, AlignModel
 
-from ltbench.blocks.feature_store import DiskFeatureStore
-from ltbench.blocks.semantic_reconstruction.data import to_patches
-from ltbench.blocks.semantic_reconstruction.names import PseudoNames, starting_names
+from ltbench.blocks.features.store import DiskFeatureStore
 from ltbench.blocks.vision_language import Pixels, load_vision_language
 from ltbench.blocks.vision_language.align import AlignLevels, align, tiny_config
 from ltbench.blocks.vision_language.loading import SCALES
@@ -24,6 +22,8 @@ from ltbench.blocks.vision_language.text import TextEncoder
 from ltbench.datasets.arrays import ArrayImages
 from ltbench.errors import DataError, SpecError
 from ltbench.method import Runtime
+from methods.ltad.data import to_patches
+from methods.ltad.names import PseudoNames, starting_names
 
 LAYERS = (0, 1, 2, 4)
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "broken", "object", "bot", "##tle"]

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from sklearn.datasets import load_sample_image
 
-from ltbench.blocks.backbones import load_backbone
-from ltbench.blocks.feature_store import DiskFeatureStore
+from ltbench.blocks.features.backbones import load_backbone
+from ltbench.blocks.features.store import DiskFeatureStore
 from ltbench.blocks.vision_language import ImageFeatures, VisionLanguage, load_vision_language, packaged
 from ltbench.datasets.arrays import ArrayImages
 from ltbench.errors import DataError, SpecError

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
+from ltbench.contract.registry import presets
+from ltbench.contract.subject import Subject
 from ltbench.datasets.arrays import ArrayImages
 from ltbench.method import Runtime
-from ltbench.registry import presets
-from ltbench.subject import Subject
 from methods.ltad.method import LTAD
-from methods.ltad_labelfree.method import LTADLabelFree
+from methods.ltad.method_labelfree import LTADLabelFree
 
 Fit = Callable[..., LTAD]
 FitLabelFree = Callable[..., LTADLabelFree]

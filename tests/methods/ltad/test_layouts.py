@@ -6,8 +6,8 @@ from fnmatch import fnmatchcase
 
 import pytest
 
-from ltbench.parameters import plain, resolve
-from ltbench.registry import presets
+from ltbench.contract.parameters import plain, resolve
+from ltbench.contract.registry import presets
 from ltbench.tables.layouts import LayoutRow, layout_named
 from methods.ltad.method import LTAD
 

@@ -10,25 +10,25 @@ import numpy as np
 import pytest
 import torch
 
-from ltbench.blocks.draws import Draws
-from ltbench.blocks.feature_store import DiskFeatureStore
-from ltbench.blocks.learner import Shard
-from ltbench.blocks.reconstruction import Reconstruction
-from ltbench.blocks.semantic_reconstruction.data import TrainingFeatures, training_features
-from ltbench.blocks.semantic_reconstruction.first_phase import DEPENDS_ON, FirstPhase
-from ltbench.blocks.semantic_reconstruction.method import highest_mean
-from ltbench.blocks.semantic_reconstruction.phases import Detector, DetectorTask, Synthesis, Texts
-from ltbench.blocks.semantic_reconstruction.synthesis import Synthesiser
+from ltbench.blocks.features.store import DiskFeatureStore
+from ltbench.blocks.features.weights import state_sha256
+from ltbench.blocks.networks.reconstruction import Reconstruction
+from ltbench.blocks.training.draws import Draws
+from ltbench.blocks.training.learner import Shard
 from ltbench.blocks.vision_language import load_vision_language
-from ltbench.blocks.weights import state_sha256
+from ltbench.contract.parameters import hyper_parameters, plain, resolve
+from ltbench.contract.registry import presets
+from ltbench.contract.subject import Subject
 from ltbench.datasets.arrays import ArrayImages
 from ltbench.errors import ContractError, SpecError
 from ltbench.method import NoProgress, Runtime, T
-from ltbench.parameters import hyper_parameters, plain, resolve
-from ltbench.registry import presets
-from ltbench.subject import Subject
+from methods.ltad.data import TrainingFeatures, training_features
+from methods.ltad.first_phase import DEPENDS_ON, FirstPhase
 from methods.ltad.method import LTAD
-from methods.ltad_labelfree.method import LTADLabelFree
+from methods.ltad.method_labelfree import LTADLabelFree
+from methods.ltad.phases import Detector, DetectorTask, Synthesis, Texts
+from methods.ltad.semantic_reconstruction import highest_mean
+from methods.ltad.synthesis import Synthesiser
 from tests.methods.ltad.conftest import Fit, FitLabelFree, nameless
 
 

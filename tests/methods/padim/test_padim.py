@@ -12,12 +12,12 @@ from scipy.ndimage import gaussian_filter
 from scipy.spatial.distance import mahalanobis
 from torch.nn import functional
 
-from ltbench.blocks.features import FeatureExtractor, Maps
+from ltbench.blocks.features.extractor import FeatureExtractor, Maps
+from ltbench.contract.parameters import resolve
+from ltbench.contract.registry import choose_preset, presets
 from ltbench.datasets.arrays import ArrayImages
 from ltbench.errors import SpecError
 from ltbench.method import Runtime
-from ltbench.parameters import resolve
-from ltbench.registry import choose_preset, presets
 from methods.padim.method import PaDiM, _aligned
 from tests.methods.reference import Reference, needs_shared
 

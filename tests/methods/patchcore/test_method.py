@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ltbench.blocks.memory_bank import choose_coreset, project
-from ltbench.blocks.neighbours import NearestNeighbours
-from ltbench.blocks.rows import in_memory
+from ltbench.blocks.memory_bank.bank import choose_coreset, project
+from ltbench.blocks.memory_bank.neighbours import NearestNeighbours
+from ltbench.blocks.memory_bank.rows import in_memory
+from ltbench.contract.registry import choose_preset, presets
 from ltbench.datasets.arrays import ArrayImages
 from ltbench.errors import SpecError
 from ltbench.method import Runtime
-from ltbench.registry import choose_preset, presets
 from methods.patchcore.method import PatchCore
 
 OFFLINE = {"backbone": "tf_efficientnet_lite0", "embedding": "pooled", "coreset": "exact"}

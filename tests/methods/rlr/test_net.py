@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from ltbench.blocks.attention import neighbours
-from ltbench.blocks.draws import Draws
+from ltbench.blocks.networks.attention import neighbours
+from ltbench.blocks.training.draws import Draws
 from ltbench.errors import SpecError
 from methods.rlr.method import RLR
 from methods.rlr.net import ReferenceNetwork, corrupted_tokens, differences, position_code, window_of

@@ -10,15 +10,15 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
-from ltbench.blocks.backbones import load_backbone
-from ltbench.blocks.draws import Draws
-from ltbench.blocks.learner import Shard
+from ltbench.blocks.features.backbones import load_backbone
+from ltbench.blocks.training.draws import Draws
+from ltbench.blocks.training.learner import Shard
+from ltbench.contract.parameters import resolve
+from ltbench.contract.registry import choose_preset, presets
 from ltbench.core import Prediction
 from ltbench.datasets.arrays import ArrayImages
 from ltbench.errors import SpecError
 from ltbench.method import Runtime
-from ltbench.parameters import resolve
-from ltbench.registry import choose_preset, presets
 from methods.rlr.method import RLR
 
 CHECK: dict[str, Any] = resolve(RLR, presets(RLR)["check"].parameters) | {"weights": "random"}

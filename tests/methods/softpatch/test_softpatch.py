@@ -12,12 +12,12 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.neighbors import LocalOutlierFactor
 
-from ltbench.blocks.memory_bank import PatchEmbedder
-from ltbench.blocks.rows import in_memory
+from ltbench.blocks.memory_bank.bank import PatchEmbedder
+from ltbench.blocks.memory_bank.rows import in_memory
+from ltbench.contract.parameters import resolve
+from ltbench.contract.registry import choose_preset, presets
 from ltbench.datasets.arrays import ArrayImages
 from ltbench.method import Runtime
-from ltbench.parameters import resolve
-from ltbench.registry import choose_preset, presets
 from methods.softpatch.method import SoftPatch
 
 OFFLINE = presets(SoftPatch)["offline"].parameters

@@ -11,23 +11,23 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from ltbench.blocks.augmentation import AugmentedImages
-from ltbench.blocks.coreset import coreset_size, draw_start, greedy_coreset
-from ltbench.blocks.denoising import denoised_coreset, inliers, patch_weights
-from ltbench.blocks.feature_store import DiskFeatureStore
-from ltbench.blocks.features import FeatureExtractor
-from ltbench.blocks.memory_bank import PatchEmbedder, project
-from ltbench.blocks.rows import in_memory
-from ltbench.blocks.two_memories import TwoMemories
+from ltbench.blocks.features.augmentation import AugmentedImages
+from ltbench.blocks.features.extractor import FeatureExtractor
+from ltbench.blocks.features.store import DiskFeatureStore
+from ltbench.blocks.memory_bank.bank import PatchEmbedder, project
+from ltbench.blocks.memory_bank.coreset import coreset_size, draw_start, greedy_coreset
+from ltbench.blocks.memory_bank.denoising import denoised_coreset, inliers, patch_weights
+from ltbench.blocks.memory_bank.rows import in_memory
+from ltbench.contract.parameters import resolve
+from ltbench.contract.registry import choose_preset, presets
 from ltbench.datasets.arrays import ArrayImages
 from ltbench.errors import ContractError, SpecError
 from ltbench.method import Runtime
-from ltbench.parameters import resolve
-from ltbench.registry import choose_preset, presets
 from methods.softpatch.method import SoftPatch
 from methods.tailedcore import TailSampler
 from methods.tailedcore.method import TailedCore
-from methods.tailedcore_oracle.method import TailedCoreOracle
+from methods.tailedcore.method_oracle import TailedCoreOracle
+from methods.tailedcore.two_memories import TwoMemories
 
 HEADS, TAILS = 30, 3
 CONTAMINANTS = [4, 17]

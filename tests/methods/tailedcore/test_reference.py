@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from ltbench.datasets.folder import index_tree
-from ltbench.examination import shuffled
-from ltbench.records import read_records
+from ltbench.records.record import read_records
+from ltbench.runs.examination import shuffled
 from ltbench.splits.importers import import_list
 from tests.methods.reference import LISTS, SHARED, Reference, assert_near
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ltbench.blocks.tokens import TokenExtractor, aligned, pooled
+from ltbench.blocks.features.tokens import TokenExtractor, aligned, pooled
 from ltbench.datasets.folder import index_tree
 from ltbench.datasets.images import DiskImages
 from ltbench.method import Runtime

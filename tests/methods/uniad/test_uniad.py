@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 import torch
 
-from ltbench.blocks.backbones import load_backbone
-from ltbench.blocks.draws import Draws
-from ltbench.blocks.learner import Shard
-from ltbench.blocks.tokens import aligned
+from ltbench.blocks.features.backbones import load_backbone
+from ltbench.blocks.features.tokens import aligned
+from ltbench.blocks.training.draws import Draws
+from ltbench.blocks.training.learner import Shard
+from ltbench.contract.parameters import resolve
+from ltbench.contract.registry import choose_preset, presets
 from ltbench.core import Prediction
 from ltbench.datasets.arrays import ArrayImages
 from ltbench.errors import SpecError
 from ltbench.method import Runtime
-from ltbench.parameters import resolve
-from ltbench.registry import choose_preset, presets
 from methods.uniad.method import UniAD, score_tokens
 from tests.methods.parity import parity
 from tests.methods.reference import needs_shared

@@ -1,0 +1,1 @@
+"""From images to feature maps, tokens and patches, computed once and kept on disk."""

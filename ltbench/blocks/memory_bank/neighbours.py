@@ -1,0 +1,203 @@
+"""Nearest patches in a memory bank, with FAISS."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from functools import partial
+from typing import Any, Self
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+from ltbench.blocks.memory_bank.rows import Rows, windows
+from ltbench.blocks.threads import in_order
+from ltbench.errors import SpecError
+
+logger = logging.getLogger(__name__)
+
+Found = tuple[NDArray[np.float32], NDArray[np.int64]]
+"""Squared distances and row indices, (queries, k) each, nearest first."""
+
+CHUNK = 1024
+"""Queries that are searched together; FAISS turns to its fast matrix products between 800 and 900 of them."""
+
+CENTROIDS, SUBQUANTISERS, BITS = 512, 64, 8
+"""The approximate index of amazon-science/patchcore-inspection."""
+
+_MEMORY, _INDEX = "memory", "index"
+
+
+class NearestNeighbours:
+    """The k nearest rows of a memory bank, by squared Euclidean distance (FAISS returns squares, and no root is taken).
+
+    FAISS rounds a distance differently with the number of queries in a call and with the number of threads, and by
+    matrix products it loses digits where distances are small. Therefore the exact search takes one neighbour more than
+    asked for, measures these few anew, each by itself, and orders them by distance, then by index: what is found for a
+    query does not depend on the other queries. (It can where two further rows are nearer to the k-th than rounding.)
+
+    Args:
+        memory: (N, D), one matrix or several of D columns that follow one another; they are not needed afterwards.
+        approximate: use IndexIVFPQ with 512 centroids, 64 sub-quantisers and 8 bits: less memory, distances rounded.
+        device: "cpu", "cuda" or "cuda:N"; the latter two need faiss-gpu, else the CPU searches, with a warning.
+
+    Raises:
+        SpecError: a memory bank that is empty, or that the approximate index cannot hold.
+    """
+
+    def __init__(self, *memory: Rows, approximate: bool = False, device: str = "cpu") -> None:
+        for part in memory:
+            if len(part.shape) != 2 or part.dtype != np.float32 or not len(part):
+                raise SpecError(f"Expected a float32 memory bank (N, D), got {part.dtype} {part.shape}. Fit anew.")
+        index = _exact_index(memory)
+        self._serve(_approximate_index(_held(index)) if approximate else index, device)
+
+    def __len__(self) -> int:
+        return int(self._index.ntotal)
+
+    def search(self, queries: NDArray[np.float32], k: int = 1) -> Found:
+        """Return the squared distances and indices of the k nearest rows, (Q, k) each, nearest first.
+
+        Args:
+            queries: (Q, D) float32.
+            k: how many, at most as many as the memory bank has rows.
+        """
+        parts = list(self.search_each([queries], k))
+        return parts[0]
+
+    def search_each(self, images: Iterable[NDArray[np.float32]], k: int = 1) -> Iterator[Found]:
+        """Yield the squared distances and indices for the patches of each image, as `search` returns them.
+
+        It searches patches of several images together, which takes up to four times less time than image by image, and
+        looks ahead by a few thousand patches.
+
+        Args:
+            images: (P, D) float32 patches of one image after the other; P may vary.
+            k: how many neighbours.
+        """
+        if not 1 <= k <= len(self):
+            raise SpecError(f"Expected 1 to {len(self)} neighbours (rows of the memory bank), got {k}. Lower k.")
+        counts: list[int] = []
+        tasks = (partial(self._search, chunk, k) for chunk in _chunks(_counted(images, counts)))
+        waiting = (np.empty((0, k), np.float32), np.empty((0, k), np.int64))
+        with closing(in_order(tasks, self._workers)) as results:
+            for distances, indices in results:
+                waiting = np.concatenate([waiting[0], distances]), np.concatenate([waiting[1], indices])
+                while counts and len(waiting[0]) >= counts[0]:
+                    count = counts.pop(0)
+                    yield waiting[0][:count], waiting[1][:count]
+                    waiting = waiting[0][count:], waiting[1][count:]
+        for _ in counts:  # images without patches, behind the last chunk
+            yield waiting
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Return what `from_arrays` needs to make the same index again."""
+        if self._memory is not None:
+            return {_MEMORY: self._memory.copy()}
+        return {_INDEX: faiss.serialize_index(self._index)}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], device: str = "cpu") -> Self:
+        """Return the index that `arrays` describes; it finds the same, to the last digit."""
+        if _MEMORY in arrays:
+            return cls(arrays[_MEMORY], device=device)
+        neighbours = cls.__new__(cls)
+        neighbours._serve(faiss.deserialize_index(arrays[_INDEX]), device)
+        return neighbours
+
+    def _serve(self, index: Any, device: str) -> None:
+        self._index = self._searcher = index
+        self._workers = int(faiss.omp_get_max_threads())
+        self._memory: NDArray[np.float32] | None = None
+        if isinstance(index, faiss.IndexFlat):
+            self._memory = _held(index)
+        if not device.startswith("cuda"):
+            return
+        if hasattr(faiss, "StandardGpuResources"):
+            self._resources = faiss.StandardGpuResources()  # the index uses it and does not keep it alive
+            options = faiss.GpuClonerOptions()
+            options.useFloat16 = self._memory is None  # tables of 64 sub-quantisers fit a GPU's shared memory only so
+            number = int(device.partition(":")[2] or 0)
+            self._searcher = faiss.index_cpu_to_gpu(self._resources, number, index, options)
+            self._workers = 1
+        else:
+            logger.warning("FAISS searches on the CPU: this build has no GPU. pip install 'ltbench[gpu]' brings one.")
+
+    def _search(self, queries: NDArray[np.float32], k: int) -> Found:
+        faiss.omp_set_num_threads(1)  # of this worker thread only
+        if self._memory is None:
+            distances, indices = self._searcher.search(queries, k)
+            if (indices < 0).any():
+                raise SpecError(f"Expected {k} neighbours in each cell, got fewer. Search exactly.")
+            return distances, indices
+        candidates = np.sort(self._searcher.search(queries, min(k + 1, len(self)))[1], axis=1)
+        distances = ((self._memory[candidates] - queries[:, None]) ** 2).sum(axis=2)
+        nearest = np.argsort(distances, axis=1, kind="stable")[:, :k]
+        return np.take_along_axis(distances, nearest, axis=1), np.take_along_axis(candidates, nearest, axis=1)
+
+
+def _exact_index(memory: Sequence[Rows]) -> Any:
+    """Return an index of all rows. They are written where FAISS keeps them, so that they are held once."""
+    index = faiss.IndexFlatL2(memory[0].shape[1])
+    index.codes.resize(sum(map(len, memory)) * index.code_size)
+    index.ntotal = sum(map(len, memory))
+    held, first = _held(index), 0
+    for part in memory:
+        for place, rows in windows(part):
+            held[first + place.start : first + place.stop] = rows
+        first += len(part)
+    return index
+
+
+def _held(index: Any) -> NDArray[np.float32]:
+    """Return a view of the rows that an exact index holds; it lives as long as the index does."""
+    view: NDArray[np.float32] = faiss.rev_swig_ptr(index.get_xb(), index.ntotal * index.d)
+    return view.reshape(index.ntotal, index.d)
+
+
+def _approximate_index(memory: NDArray[np.float32]) -> Any:
+    rows, dimension = memory.shape
+    if dimension % SUBQUANTISERS or rows < CENTROIDS:
+        raise SpecError(
+            f"Expected {CENTROIDS} or more patches of a multiple of {SUBQUANTISERS} values for the approximate search, "
+            f"got {rows} of {dimension}. Search exactly."
+        )
+    index = faiss.IndexIVFPQ(faiss.IndexFlatL2(dimension), dimension, CENTROIDS, SUBQUANTISERS, BITS)
+    for clustering in (index.cp, index.pq.cp):
+        clustering.min_points_per_centroid = 1  # below 39 FAISS warns on standard error, once a sub-quantiser
+    _on_one_thread(lambda: index.train(memory))
+    index.add(memory)
+    return index
+
+
+def _on_one_thread(work: Callable[[], None]) -> None:
+    """Run FAISS on one thread: the centroids that it learns depend on the number of threads."""
+
+    def pinned() -> None:
+        faiss.omp_set_num_threads(1)
+        work()
+
+    list(in_order([pinned], workers=1))
+
+
+def _counted(images: Iterable[NDArray[np.float32]], counts: list[int]) -> Iterator[NDArray[np.float32]]:
+    """Yield the images' patches, noting how many each has."""
+    for patches in images:
+        counts.append(len(patches))
+        yield patches
+
+
+def _chunks(arrays: Iterable[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
+    """Yield the rows of all arrays, `CHUNK` at a time; the last may be fewer."""
+    waiting: list[NDArray[np.float32]] = []
+    for array in arrays:
+        waiting.append(np.ascontiguousarray(array, dtype=np.float32))
+        if sum(map(len, waiting)) >= CHUNK:
+            rows = np.concatenate(waiting)
+            whole = len(rows) // CHUNK * CHUNK
+            yield from (rows[start : start + CHUNK] for start in range(0, whole, CHUNK))
+            waiting = [rows[whole:]]
+    if sum(map(len, waiting)):
+        yield np.concatenate(waiting)

@@ -1,0 +1,1 @@
+"""One training loop with checkpoints, and what it draws."""

@@ -1,0 +1,231 @@
+"""One loop for every network that is trained: steps, schedule, checkpoints, progress.
+
+Its result depends on the seed, the data and the settings alone. On a CPU a batch is cut into shards of two images; each
+shard goes forward and backward on one thread, several shards at a time, and their gradients are added in order, so
+that neither the number of threads nor an interruption changes a bit. On CUDA a batch is one shard.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+import zlib
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ltbench.blocks.threads import torch_on_one_thread
+from ltbench.blocks.training.checkpoints import read_checkpoint, write_checkpoint
+from ltbench.blocks.training.draws import Draws
+from ltbench.blocks.training.learner import Learner, Schedule, Shard
+from ltbench.errors import DataError, LtbenchError
+from ltbench.method import Method, Runtime
+
+SHARD = 2
+"""Images of a shard on a CPU. Part of the definition of a result: another number gives other last digits."""
+
+
+@dataclass
+class _Position:
+    """Where in the training it is: the next step of an epoch, the seconds and the losses so far."""
+
+    epoch: int = 0
+    step: int = 0
+    seconds: float = 0.0
+    sums: list[float] = field(default_factory=list)
+    losses: list[list[float]] = field(default_factory=list)
+
+
+def train(
+    learners: Sequence[Learner],
+    count: int,
+    schedule: Schedule,
+    runtime: Runtime,
+    *,
+    phase: str = "train",
+    method: Method | None = None,
+) -> None:
+    """Train, or go on where a training of the same run and phase was interrupted; leave the last epoch's weights.
+
+    The mean loss of every epoch goes into `runtime.notes["losses"][phase]`, by learner.
+
+    Args:
+        learners: what to train.
+        count: number of training images.
+        schedule: how long, in which steps.
+        runtime: seed, device, checkpoints and progress.
+        phase: names the loop; a method with several needs a name for each.
+        method: what `runtime.after_epoch` is told of, or None where there is nothing to evaluate yet.
+
+    Raises:
+        LtbenchError: a loss or a gradient that is not finite; the message says where.
+        DataError: a checkpoint that does not fit.
+    """
+    _Loop(learners, count, schedule, runtime, phase, method).run()
+
+
+class _Loop:
+    def __init__(
+        self,
+        learners: Sequence[Learner],
+        count: int,
+        schedule: Schedule,
+        runtime: Runtime,
+        phase: str,
+        method: Method | None,
+    ) -> None:
+        self.learners, self.count, self.schedule, self.runtime = learners, count, schedule, runtime
+        self.phase, self.method = phase, method
+        self.steps = math.ceil(count / schedule.batch_size)
+        self.device = torch.device(runtime.device)
+        self.on_cpu = self.device.type == "cpu"
+        self.position = _Position(sums=[0.0] * len(learners))
+        self.written = time.monotonic()
+
+    def run(self) -> None:
+        self._resume()
+        progress, position, total = self.runtime.progress, self.position, self.schedule.epochs * self.steps
+        done = position.epoch * self.steps + position.step
+        workers = torch.get_num_threads() if self.on_cpu else 1
+        order = self._order(position.epoch)
+        with ThreadPoolExecutor(workers, thread_name_prefix="ltbench") as pool:
+            for _ in progress.track(range(done, total), self.phase, total, done):
+                start = time.perf_counter()
+                with progress.timed(self.phase):
+                    self._step(order, pool)
+                position.seconds += time.perf_counter() - start
+                progress.tell(self._state())
+                if position.step == self.steps:
+                    self._end_epoch()
+                    order = self._order(position.epoch)
+                elif time.monotonic() - self.written >= 60 * self.runtime.checkpoint_minutes:
+                    self._checkpoint()
+        losses = {
+            learner.name: [epoch[number] for epoch in position.losses] for number, learner in enumerate(self.learners)
+        }
+        self.runtime.notes.setdefault("losses", {})[self.phase] = losses
+
+    def _step(self, order: NDArray[np.int64], pool: ThreadPoolExecutor) -> None:
+        position, size = self.position, self.schedule.batch_size
+        batch = order[position.step * size : (position.step + 1) * size]
+        for number, learner in enumerate(self.learners):
+            learner.set_lr(self.schedule.lr_factor(position.epoch))
+            loss, gradients = self._gradients(learner, number, batch, pool)
+            self._check_finite("loss", loss, learner)
+            with torch_on_one_thread() if self.on_cpu else nullcontext():
+                self._check_finite("gradient", learner.clip(gradients), learner)
+                learner.step()
+            position.sums[number] += loss * len(batch)
+        position.step += 1
+
+    def _check_finite(self, what: str, value: float, learner: Learner) -> None:
+        """Raise an error that says where a loss or the norm of a gradient is not finite; the weights are untouched."""
+        if not math.isfinite(value):
+            raise LtbenchError(
+                f"Expected a finite {what}, got {value} in {self.phase} of {learner.name}, epoch "
+                f"{self.position.epoch + 1} of {self.schedule.epochs}, step {self.position.step + 1} of {self.steps}. "
+                "Lower the learning rate."
+            )
+
+    def _gradients(
+        self, learner: Learner, number: int, batch: NDArray[np.int64], pool: ThreadPoolExecutor
+    ) -> tuple[float, list[Tensor | None]]:
+        """Return the loss of a batch and its gradient: those of its shards, added in order."""
+        size = SHARD if self.on_cpu else len(batch)
+        starts = range(0, len(batch), size)
+        task = partial(self._shard, learner, number, batch, size)
+        loss, total = 0.0, list[Tensor | None]()
+        for part, gradients in pool.map(task, starts):
+            loss += part
+            if not total:
+                total = list(gradients)
+                continue
+            with torch_on_one_thread() if self.on_cpu else nullcontext():
+                total = [_sum(one, other) for one, other in zip(total, gradients, strict=True)]
+        return loss, total
+
+    def _shard(
+        self, learner: Learner, number: int, batch: NDArray[np.int64], size: int, start: int
+    ) -> tuple[float, tuple[Tensor | None, ...]]:
+        """Return a shard's part in the loss of its batch, and the gradient of that."""
+        seeds = (self.runtime.seed, zlib.crc32(self.phase.encode()), number, self.position.epoch, self.position.step)
+        shard = Shard(
+            batch[start : start + size],
+            draws=Draws(*seeds, start + 1, device=self.device),
+            step_draws=Draws(*seeds, 0, device=self.device),
+        )
+        half = self.schedule.precision == "bfloat16"
+        with torch_on_one_thread() if self.on_cpu else nullcontext():
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
+                loss = learner.loss(shard) * (len(shard.indices) / len(batch))
+            return loss.item(), torch.autograd.grad(loss, learner.parameters, allow_unused=True)
+
+    def _order(self, epoch: int) -> NDArray[np.int64]:
+        """Return the images in the order in which an epoch takes them."""
+        seeds = (self.runtime.seed, zlib.crc32(self.phase.encode()), epoch)
+        return np.random.Generator(np.random.PCG64(np.random.SeedSequence(seeds))).permutation(self.count)
+
+    def _end_epoch(self) -> None:
+        position = self.position
+        position.losses.append([total / self.count for total in position.sums])
+        position.epoch, position.step, position.sums = position.epoch + 1, 0, [0.0] * len(self.learners)
+        if self.method is not None and self.runtime.after_epoch is not None:
+            self.runtime.after_epoch(position.epoch, self.method)
+        self._checkpoint()
+
+    def _state(self) -> str:
+        seen = min(self.position.step * self.schedule.batch_size, self.count)
+        losses = " ".join(f"{total / seen:.4g}" for total in self.position.sums)
+        return f"epoch {self.position.epoch + 1}/{self.schedule.epochs}, loss {losses}"
+
+    @property
+    def _identity(self) -> dict[str, Any]:
+        """What a checkpoint must have been written under to be gone on from."""
+        return {"number of images": self.count, "seed": self.runtime.seed, "schedule": asdict(self.schedule)}
+
+    @property
+    def _file(self) -> Path | None:
+        folder = self.runtime.checkpoints
+        return None if folder is None else folder / f"{self.phase}.safetensors"
+
+    def _checkpoint(self) -> None:
+        self.written = time.monotonic()
+        if self._file is None:
+            return
+        tensors = {name: tensor for learner in self.learners for name, tensor in learner.tensors().items()}
+        facts = self._identity | self.position.__dict__
+        write_checkpoint(self._file, tensors, facts)
+
+    def _resume(self) -> None:
+        found = None if self._file is None else read_checkpoint(self._file)
+        if found is None:
+            return
+        tensors, facts = found
+        try:
+            for name, value in self._identity.items():
+                if facts.pop(name) != value:
+                    raise ValueError(f"another {name}")
+            for learner in self.learners:
+                learner.load(tensors)
+            self.position = _Position(**facts)
+            self.runtime.progress.add_seconds(self.phase, self.position.seconds)
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            reason = str(error).partition("\n")[0]
+            raise DataError(
+                f"Expected a checkpoint of this training in {self._file}, got another ({reason}). Remove the file."
+            ) from error
+
+
+def _sum(one: Tensor | None, other: Tensor | None) -> Tensor | None:
+    if one is None or other is None:
+        return other if one is None else one
+    return one.add_(other)

@@ -1,0 +1,240 @@
+"""The contract as a list of small checks: what every method must keep, whoever wrote it.
+
+`ltbench check NAME` runs them, and so does `tests/test_methods_contract.py` for every method of the suite. Each check
+takes a `Subject` and raises `ContractError` with the reason when the method breaks it.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import random
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ltbench.contract.parameters import HyperParameter, hyper_parameters, resolve
+from ltbench.contract.registry import method_class, presets
+from ltbench.contract.subject import Lending, Subject, select
+from ltbench.core import Prediction
+from ltbench.errors import ContractError, LtbenchError
+from ltbench.method import Method, Runtime
+
+
+@dataclass(frozen=True, slots=True)
+class CheckResult:
+    """What came of one check: `reason` is "" when it passed."""
+
+    check: str
+    reason: str
+
+    @property
+    def passed(self) -> bool:
+        """Whether the method keeps this part of the contract."""
+        return not self.reason
+
+
+def check_default_constructible(subject: Subject) -> None:
+    """A method can be made without arguments, and its fields are valid hyper-parameters."""
+    subject.method()
+    for parameter in hyper_parameters(subject.method):
+        parameter.validate(_plain(parameter.default))
+
+
+def check_documented(subject: Subject) -> None:
+    """The class, its title and every hyper-parameter say what they are."""
+    text = inspect.cleandoc(subject.method.__doc__ or "")
+    generated = f"{subject.method.__name__}("  # what @dataclass writes where there is none
+    _require(text and not text.startswith(generated), "the class has no docstring")
+    _require(subject.method.info.title.strip(), "info.title is empty")
+    for parameter in hyper_parameters(subject.method):
+        documented = parameter.description or f"{parameter.name}:" in text
+        _require(documented, f"hyper-parameter {parameter.name!r} has no description in the docstring")
+
+
+def check_presets_resolve(subject: Subject) -> None:
+    """Every preset sets fields to valid values, and one runs offline."""
+    for preset in subject.known.values():
+        resolve(subject.method, preset.parameters)
+    _require(not subject.known or "offline" in subject.known, "presets.yaml has no preset named 'offline'")
+
+
+def check_fit_returns_self(subject: Subject) -> None:
+    """`fit` returns the method itself and leaves its hyper-parameters alone."""
+    method = subject.method(**subject.parameters)
+    before = copy.deepcopy(_values(method))
+    _require(method.fit(subject.train, Runtime()) is method, "fit returned something else than self")
+    _require(_values(method) == before, f"fit changed hyper-parameters from {before} to {_values(method)}")
+
+
+def check_fewest_images(subject: Subject) -> None:
+    """`fit` and `predict` work after as few training images of each of two categories as `info.min_images` declares."""
+    few = select(subject.train, list(range(2 * subject.method.info.min_images)))
+    try:
+        subject.method(**subject.parameters).fit(few, Runtime()).predict(subject.good)
+    except (LtbenchError, ValueError, IndexError, ArithmeticError) as error:
+        raise ContractError(f"{len(few)} training images are too few: {error}") from error
+
+
+def check_prediction(subject: Subject) -> None:
+    """`predict` gives one finite float32 score and map of the image size for each image."""
+    subject.expected.check(len(subject.defective), subject.defective.size)
+
+
+def check_same_seed_same_maps(subject: Subject) -> None:
+    """The same seed gives the same scores and maps, to the last bit."""
+    _assert_equal(subject.fitted().predict(subject.defective), subject.expected, "a second fit with the same seed")
+
+
+def check_global_rng_untouched(subject: Subject) -> None:
+    """Global random generators of Python, numpy and torch are neither drawn from nor seeded."""
+    before = _rng_states()
+    subject.fitted().predict(subject.good)
+    after = _rng_states()
+    for library, state in before.items():
+        _require(after[library] == state, f"{library}'s global generator was used")
+
+
+def check_inputs_unmodified(subject: Subject) -> None:
+    """Neither `fit` nor `predict` writes into the images it is given."""
+    train, test = (Lending(images) for images in (subject.train, subject.defective))
+    subject.method(**subject.parameters).fit(train, Runtime()).predict(test)
+    _require(not train.modified(), "fit changed a training image")
+    _require(not test.modified(), "predict changed a test image")
+
+
+def check_order_and_batch(subject: Subject) -> None:
+    """The score of an image does not depend on the others, unless the method is declared transductive."""
+    if subject.method.info.is_transductive:
+        return
+    images = subject.mixed
+    expected = subject.reference.predict(images)
+    order = [2, 0, 3, 1]
+    shuffled = subject.reference.predict(select(images, order))
+    _assert_equal(shuffled, Prediction(expected.scores[order], expected.maps[order]), "another order of the images")
+    single = [subject.reference.predict(select(images, [i])) for i in range(len(images))]
+    alone = Prediction(np.concatenate([p.scores for p in single]), np.concatenate([p.maps for p in single]))
+    _assert_equal(alone, expected, "predicting one image at a time")
+
+
+def check_higher_is_more_anomalous(subject: Subject) -> None:
+    """A planted square raises the image score, and the map most where it lies."""
+    good = subject.reference.predict(subject.good)
+    raised = subject.expected.scores > good.scores
+    _require(raised.all(), f"planted squares raised {raised.sum()} of {len(raised)} image scores")
+    inside = subject.expected.maps[:, 24:40, 24:40].mean()
+    outside = subject.expected.maps[:, :12, :12].mean()
+    _require(inside > outside, f"the mean map is {inside:.4g} on the planted square and {outside:.4g} far from it")
+
+
+def check_save_load(subject: Subject) -> None:
+    """A saved method, loaded, predicts the same; its files are safetensors and JSON."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        subject.reference.save(folder)
+        files = [path for path in folder.rglob("*") if path.is_file()]
+        _require(files, "save wrote nothing")
+        odd = sorted(path.name for path in files if path.suffix not in {".safetensors", ".json"})
+        _require(not odd, f"save wrote {odd}, expected .safetensors and .json only")
+        loaded = subject.method.load(folder)
+        _require(_values(loaded) == _values(subject.reference), "load changed hyper-parameters")
+        _assert_equal(loaded.predict(subject.defective), subject.expected, "save and load")
+
+
+def check_every_hyper_parameter_matters(subject: Subject) -> None:
+    """Each hyper-parameter, set to another value, changes a prediction."""
+    for parameter in hyper_parameters(subject.method):
+        given, value = _other(parameter, subject.parameters[parameter.name])
+        before = subject.fitted(**given).predict(subject.defective) if given else subject.expected
+        after = subject.fitted(**(given | {parameter.name: value})).predict(subject.defective)
+        same = np.array_equal(before.maps, after.maps) and np.array_equal(before.scores, after.scores)
+        _require(
+            not same,
+            f"{parameter.name}={value!r} predicts the same as {(subject.parameters | given)[parameter.name]!r}; "
+            "if it only matters beside others, annotate it with Probe(value, given={...})",
+        )
+
+
+CHECKS: tuple[Callable[[Subject], None], ...] = (
+    check_default_constructible,
+    check_documented,
+    check_presets_resolve,
+    check_fit_returns_self,
+    check_fewest_images,
+    check_prediction,
+    check_same_seed_same_maps,
+    check_global_rng_untouched,
+    check_inputs_unmodified,
+    check_order_and_batch,
+    check_higher_is_more_anomalous,
+    check_save_load,
+    check_every_hyper_parameter_matters,
+)
+
+
+def check_method(name: str) -> Iterator[CheckResult]:
+    """Run every check on a method of the registry, in order, and yield each result."""
+    method = method_class(name)
+    subject = Subject(method, presets(method))
+    return (run_check(check, subject) for check in CHECKS)
+
+
+def run_check(check: Callable[[Subject], None], subject: Subject) -> CheckResult:
+    """Run one check; a broken contract is a reason, any other exception is a defect and passes through."""
+    name = check.__name__.removeprefix("check_")
+    try:
+        check(subject)
+    except LtbenchError as error:
+        return CheckResult(name, str(error))
+    return CheckResult(name, "")
+
+
+def _rng_states() -> dict[str, str]:
+    import torch
+
+    return {
+        "Python": repr(random.getstate()),
+        "numpy": repr([np.asarray(part).tolist() for part in np.random.get_state()]),
+        "torch": repr(torch.get_rng_state().tolist()),
+    }
+
+
+def _require(kept: object, reason: str) -> None:
+    if not kept:
+        raise ContractError(reason)
+
+
+def _values(method: Method) -> dict[str, Any]:
+    return {parameter.name: getattr(method, parameter.name) for parameter in hyper_parameters(type(method))}
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _assert_equal(got: Prediction, wanted: Prediction, after: str) -> None:
+    difference = max(
+        float(np.abs(got.scores - wanted.scores).max(initial=0)), float(np.abs(got.maps - wanted.maps).max(initial=0))
+    )
+    _require(difference == 0, f"{after} changed scores or maps by up to {difference:.3g}")
+
+
+def _other(parameter: HyperParameter, value: Any) -> tuple[dict[str, Any], Any]:
+    """Return other hyper-parameters to set, and another value to try."""
+    if parameter.probe is not None:
+        return dict(parameter.probe.given), parameter.probe.value
+    if isinstance(value, bool):
+        return {}, not value
+    if parameter.choices:
+        return {}, next(choice for choice in parameter.choices if choice != value)
+    if isinstance(value, int):
+        return {}, value + 1
+    if isinstance(value, float):
+        return {}, value / 2 if value else 1.0
+    raise ContractError(
+        f"Expected a way to vary {parameter.name!r} ({value!r}), got none. Annotate it with Probe(other value)."
+    )

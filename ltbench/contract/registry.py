@@ -1,0 +1,187 @@
+"""The methods by name, found without importing them.
+
+A folder of `methods` is a family. Each of its modules called `method.py` or `method_<variant>.py` defines one `METHOD`,
+of the name `<family>` or `<family>_<variant>`, with presets in `presets.yaml` or `presets_<variant>.yaml` beside it.
+Other packages announce theirs as entry points of the group `ltbench.methods` (`name = package.module` or
+`name = package.module:METHOD`).
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import importlib
+import importlib.util
+import pkgutil
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ltbench.contract.parameters import hyper_parameters
+from ltbench.errors import ContractError, LtbenchError, SpecError, UnknownNameError
+from ltbench.method import Method
+from ltbench.places import METHODS
+
+GROUP = "ltbench.methods"
+
+_METHOD = "method"
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """Named settings of a method, as its `presets.yaml` has them.
+
+    Args:
+        name: "paper", "offline", ...
+        description: one line for `ltbench methods show`.
+        parameters: hyper-parameter -> value; the others keep their defaults.
+        protocol: the protocol that goes with it, or None for the suite's default.
+        splits: patterns of the split names that take this preset when none is named ("mvtec_k*").
+    """
+
+    name: str
+    description: str = ""
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    protocol: str | None = None
+    splits: tuple[str, ...] = ()
+
+
+def method_names() -> list[str]:
+    """Return the names of all methods, sorted; nothing is imported.
+
+    Raises:
+        LtbenchError: two packages offer a method of the same name.
+    """
+    return sorted(_targets())
+
+
+def method_class(name: str) -> type[Method]:
+    """Import a method and return its class.
+
+    Raises:
+        UnknownNameError: no method of that name.
+        LtbenchError: its module cannot be imported.
+        ContractError: its module defines no `METHOD`, or one of another name.
+    """
+    targets = _targets()
+    if name not in targets:
+        raise UnknownNameError("method", name, targets)
+    module_name, _, attribute = targets[name].partition(":")
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        raise LtbenchError(
+            f"Expected method {name!r} to import, got {type(error).__name__}: {error}. "
+            f"Install what {module_name} needs."
+        ) from error
+    method: type[Method] | None = getattr(module, attribute or "METHOD", None)
+    if method is None:
+        raise ContractError(f"Expected METHOD in {module_name}, got none. End the module with METHOD = YourClass.")
+    if method.info.name != name:
+        raise ContractError(f"Expected info.name {name!r} in {module_name}, got {method.info.name!r}. Make them equal.")
+    return method
+
+
+def presets(method: type[Method]) -> dict[str, Preset]:
+    """Return the presets of a method by name, from `presets_file`.
+
+    Raises:
+        SpecError: the file is not a mapping of presets as `Preset` describes them, or sets an unknown hyper-parameter.
+    """
+    path = presets_file(method)
+    if path is None or not path.is_file():
+        return {}
+    content = _parsed(path, path.stat().st_mtime_ns) or {}
+    if not isinstance(content, dict):
+        raise SpecError(f"Expected a mapping of presets in {path}, got {type(content).__name__}. Write name: settings.")
+    return {name: _preset(path, method, str(name), settings) for name, settings in content.items()}
+
+
+def presets_file(method: type[Method]) -> Path | None:
+    """Return where the presets of a method are: `presets_x.yaml` beside `method_x.py`, `presets.yaml` beside others."""
+    module_file = sys.modules[method.__module__].__file__
+    if module_file is None:
+        return None
+    stem = Path(module_file).stem
+    variant = stem.removeprefix(_METHOD) if stem.startswith(f"{_METHOD}_") else ""
+    return Path(module_file).with_name(f"presets{variant}.yaml")
+
+
+def choose_preset(method: type[Method], name: str | None, split: str) -> Preset:
+    """Return the named preset, else the first whose `splits` patterns match the split, else the bare defaults.
+
+    Raises:
+        UnknownNameError: no preset of that name.
+    """
+    known = presets(method)
+    if name is not None:
+        if name not in known:
+            raise UnknownNameError(f"preset of {method.info.name}", name, known)
+        return known[name]
+    for preset in known.values():
+        if any(fnmatch.fnmatchcase(split, pattern) for pattern in preset.splits):
+            return preset
+    return Preset("defaults", "The defaults of the hyper-parameters.")
+
+
+@cache
+def _announced(find: Callable[..., Iterable[EntryPoint]]) -> tuple[EntryPoint, ...]:
+    """Return the entry points of the group; finding them reads the metadata of every installed package, so once."""
+    return tuple(find(group=GROUP))
+
+
+@cache
+def _parsed(path: Path, modified: int) -> Any:
+    """Return the content of a YAML file as it was when last modified."""
+    return yaml.safe_load(path.read_text(encoding="utf-8"))
+
+
+def _targets() -> dict[str, str]:
+    package = _package()
+    targets = {
+        family.name + module.name.removeprefix(_METHOD): f"{package}.{family.name}.{module.name}"
+        for family in pkgutil.iter_modules([str(METHODS)])
+        if family.ispkg
+        for module in pkgutil.iter_modules([str(METHODS / family.name)])
+        if module.name == _METHOD or module.name.startswith(f"{_METHOD}_")
+    }
+    for entry in _announced(entry_points):
+        if entry.name in targets:
+            raise LtbenchError(
+                f"Expected one method named {entry.name!r}, got {targets[entry.name]} and {entry.value}. Rename one."
+            )
+        targets[entry.name] = entry.value
+    return targets
+
+
+@cache
+def _package() -> str:
+    """Return the name under which the suite's own methods are imported: `methods`, where that is the clone's folder."""
+    found = importlib.util.find_spec("methods")
+    places = list(found.submodule_search_locations or ()) if found else []
+    return "methods" if any(Path(place).resolve() == METHODS for place in places) else "ltbench.shipped.methods"
+
+
+def _preset(path: Path, method: type[Method], name: str, settings: Any) -> Preset:
+    known = {"description", "parameters", "protocol", "splits"}
+    if not isinstance(settings, dict) or not set(settings) <= known:
+        got = sorted(set(settings) - known) if isinstance(settings, dict) else settings
+        raise SpecError(f"Expected {sorted(known)} in preset {name!r} of {path}, got {got}. Mend the file.")
+    parameters = settings.get("parameters") or {}
+    unknown = set(parameters) - {parameter.name for parameter in hyper_parameters(method)}
+    if unknown:
+        raise SpecError(
+            f"Expected hyper-parameters in preset {name!r} of {path}, got {sorted(unknown)}. Mend the file."
+        )
+    return Preset(
+        name,
+        settings.get("description", ""),
+        parameters,
+        settings.get("protocol"),
+        tuple(settings.get("splits") or ()),
+    )

@@ -1,0 +1,60 @@
+"""Everything that changes a number without being the method."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from ltbench.errors import SpecError
+
+
+@dataclass(frozen=True, slots=True)
+class Protocol:
+    """Everything that changes a number without being the method.
+
+    Args:
+        name: "common", "ltad", "tailedcore", "rlr".
+        resize: side in pixels that the image is resized to.
+        resize_mode: "exact" gives resize x resize (the aspect is not kept); "short_side" keeps the aspect.
+        crop: side in pixels of the centre crop, or None for none.
+        mask_interpolation: how a mask is resized.
+        mask_rule: which resized mask values are defect pixels: "positive" (> 0) or "full" (exactly 1, the floor of a
+            bilinear resize).
+        image_score: "method" takes the method's own; "smoothed_map_max" the maximum of the map after a Gaussian.
+        image_score_sigma: that Gaussian's standard deviation in pixels.
+        interpolation: how an image is resized.
+        aupro_limit: false-positive rate up to which AUPRO integrates.
+        aupro_connectivity: neighbours that join two pixels to one region (4 or 8).
+        averaging: over categories, always unweighted.
+        epoch: which epoch of a trained method is reported, always the last.
+    """
+
+    name: str
+    resize: int
+    resize_mode: Literal["exact", "short_side"] = "exact"
+    crop: int | None = None
+    mask_interpolation: Literal["nearest", "bilinear"] = "nearest"
+    mask_rule: Literal["positive", "full"] = "positive"
+    image_score: Literal["method", "smoothed_map_max"] = "method"
+    image_score_sigma: float = 4.0
+    interpolation: Literal["bilinear"] = "bilinear"
+    aupro_limit: float = 0.3
+    aupro_connectivity: Literal[4, 8] = 8
+    averaging: Literal["unweighted over categories"] = "unweighted over categories"
+    epoch: Literal["last"] = "last"
+
+    def __post_init__(self) -> None:
+        if self.resize < 1 or (self.crop is not None and not 1 <= self.crop <= self.resize):
+            raise SpecError(f"Expected 1 <= crop <= resize in protocol {self.name!r}, got {self.crop}, {self.resize}.")
+        if self.resize_mode == "short_side" and self.crop is None:
+            raise SpecError(f"Expected a crop in protocol {self.name!r}, since images keep their aspect. Set crop.")
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) of every image and every anomaly map, in pixels."""
+        side = self.resize if self.crop is None else self.crop
+        return (side, side)
+
+    def payload(self) -> dict[str, Any]:
+        """Return every setting as plain JSON values."""
+        return asdict(self)

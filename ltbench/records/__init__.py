@@ -1,0 +1,1 @@
+"""What lies on disk of runs that were done or failed."""

@@ -1,0 +1,165 @@
+"""The test set, and what a method scores on it: the first place where labels and masks are seen."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ltbench.atomic import write_whole
+from ltbench.core import Dataset, Metrics, Prediction, Protocol, Sample, Split
+from ltbench.datasets.images import DiskImages, read_mask
+from ltbench.errors import ContractError, DataError
+from ltbench.method import ImageSet, Method
+from ltbench.metrics.groups import aggregate, evaluate_category, image_scores
+from ltbench.runs.progress import ConsoleProgress
+
+CURVE = "learning_curve"
+"""The note, the phase and the file of a learning curve."""
+
+Measured = Callable[[str], AbstractContextManager[Any]]
+"""Measures the phase it is given while its context lasts."""
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What a method scored: metrics, why some are missing, and the score of every test image by category."""
+
+    metrics: Metrics
+    missing: Mapping[str, Mapping[str, str]]
+    scores: Mapping[str, list[dict[str, Any]]]
+
+
+@dataclass(frozen=True)
+class Examination:
+    """The test set of a split, ready to be scored.
+
+    Args:
+        split: which images test.
+        dataset: where they are.
+        protocol: how images become numbers.
+        categories_visible: whether the method may be told the categories.
+        progress: shows the stages.
+    """
+
+    split: Split
+    dataset: Dataset
+    protocol: Protocol
+    categories_visible: bool
+    progress: ConsoleProgress
+
+    def findings(self, method: Method, measured: Measured, maps: Path | None = None) -> Findings:
+        """Score a method category by category.
+
+        Args:
+            method: a fitted method.
+            measured: measures the phases "predict" and "evaluate".
+            maps: folder where the anomaly maps go, or None.
+
+        Raises:
+            ContractError: the method returned something else than the contract says.
+        """
+        values: dict[str, dict[str, float]] = {}
+        reasons: dict[str, dict[str, str]] = {}
+        scores: dict[str, list[dict[str, Any]]] = {}
+        for number, category in enumerate(sorted(self.split.test), start=1):
+            paths = shuffled(self.split.test[category])
+            images = DiskImages(self.dataset, paths, self.protocol, categories_visible=self.categories_visible)
+            with self.progress.stage(f"predict {category} {number}/{len(self.split.test)}"), measured("predict"):
+                prediction = _predict(method, images, category)
+            with measured("evaluate"):
+                values[category], reasons[category] = self._evaluate(prediction, paths)
+            ranked = image_scores(prediction.scores, prediction.maps, self.protocol)
+            scores[category] = [
+                {"path": path, "defect_type": self.dataset.by_path[path].defect_type, "score": float(score)}
+                for path, score in zip(paths, ranked, strict=True)
+            ]
+            if maps is not None:
+                _save_maps(maps / f"{category}.safetensors", prediction)
+        metrics, missing = aggregate(values, reasons, self.split.high, self.split.low)
+        return Findings(metrics, missing, scores)
+
+    def _evaluate(self, prediction: Prediction, paths: list[str]) -> tuple[dict[str, float], dict[str, str]]:
+        samples = [self.dataset.by_path[path] for path in paths]
+        labels = np.array([sample.is_anomalous for sample in samples])
+        masks = read_masks(self.dataset, samples, self.protocol)
+        return evaluate_category(prediction.scores, labels, prediction.maps, masks, self.protocol)
+
+
+class LearningCurve:
+    """Scores a method every so many epochs. Nothing is chosen by it: the last epoch is what is reported.
+
+    The points are kept in a file beside the checkpoints, so that an interruption loses none.
+
+    Args:
+        every: epochs from one point to the next.
+        examination: the test set.
+        folder: of the checkpoints.
+    """
+
+    def __init__(self, every: int, examination: Examination, folder: Path) -> None:
+        self.every, self._examination, self._file = every, examination, folder / f"{CURVE}.json"
+        self._points: dict[int, Metrics] = {}
+        if self._file.exists():
+            try:
+                stored = json.loads(self._file.read_text(encoding="utf-8"))
+                self._points = {point["epoch"]: point["metrics"] for point in stored}
+            except (ValueError, TypeError, KeyError) as error:
+                raise DataError(
+                    f"Expected a learning curve in {self._file}, got {error}. Remove {folder} to train anew."
+                ) from error
+
+    @property
+    def points(self) -> list[dict[str, Any]]:
+        """The epoch, counted from 1, and the metrics of each point, in order."""
+        return [{"epoch": epoch, "metrics": self._points[epoch]} for epoch in sorted(self._points)]
+
+    def __call__(self, epoch: int, method: Method) -> None:
+        """Add a point if it is time for one.
+
+        Args:
+            epoch: epochs done.
+            method: can predict, and goes on training afterwards.
+        """
+        if epoch % self.every:
+            return
+        progress = self._examination.progress
+        self._points[epoch] = self._examination.findings(method, lambda _: progress.timed(CURVE)).metrics
+        write_whole(self._file, json.dumps(self.points, allow_nan=False).encode())
+
+
+def shuffled(paths: Iterable[str]) -> list[str]:
+    """Return paths in an order that tells nothing: by the sha256 of the path.
+
+    Sorted paths would put contaminants, whose folder is `test`, beside one another and categories in blocks.
+    """
+    return sorted(paths, key=lambda path: hashlib.sha256(path.encode()).digest())
+
+
+def read_masks(dataset: Dataset, samples: Sequence[Sample], protocol: Protocol) -> NDArray[np.bool_] | None:
+    """Return the defect pixels of samples of one category, (N, H, W), or None if the category has no masks."""
+    if all(sample.mask is None for sample in samples):
+        return None
+    return np.stack([read_mask(dataset, sample, protocol) for sample in samples])
+
+
+def _predict(method: Method, images: ImageSet, category: str) -> Prediction:
+    try:
+        prediction = method.predict(images)
+        prediction.check(len(images), images.size)
+    except ContractError as error:
+        raise ContractError(f"{method.info.name}, predicting {category}: {error}") from error
+    return prediction
+
+
+def _save_maps(path: Path, prediction: Prediction) -> None:
+    from safetensors.numpy import save_file
+
+    save_file({"maps": prediction.maps}, path)

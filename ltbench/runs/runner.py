@@ -1,0 +1,295 @@
+"""Run a RunSpec: wrap the split's images, fit, predict category by category, evaluate, and leave a record."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, ExitStack, suppress
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from ltbench.blocks.features.store import scratch_folder
+from ltbench.contract.parameters import parse_assignments, plain, resolve
+from ltbench.contract.registry import choose_preset, method_class
+from ltbench.core import Dataset, RunSpec, Split
+from ltbench.datasets.images import DiskImages
+from ltbench.datasets.index import load_dataset, load_listing, locate
+from ltbench.errors import DataError, NotApplicableError
+from ltbench.method import Method, MethodInfo, Runtime
+from ltbench.protocols import DEFAULT_PROTOCOL, protocol_named
+from ltbench.records.failures import Failure, clear_failure, write_failure
+from ltbench.records.record import (
+    MAPS,
+    RECORD,
+    RunRecord,
+    checkpoints_folder,
+    new_folder,
+    read_record,
+    run_folder,
+    write_record,
+)
+from ltbench.runs.claims import Claim, claimed
+from ltbench.runs.diagnostics import diagnose
+from ltbench.runs.environment import environment, peak_memory
+from ltbench.runs.examination import CURVE, Examination, LearningCurve, shuffled
+from ltbench.runs.harness import Harness
+from ltbench.runs.memory import MemoryPlan, image_counts, plan_memory
+from ltbench.runs.progress import ConsoleProgress, Position
+from ltbench.splits.checking import check_masks, check_split
+from ltbench.splits.files import find_split
+from ltbench.splits.noise import shortfalls
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run that is ready to start.
+
+    Args:
+        spec: what is run.
+        preset: where the hyper-parameters came from.
+        method: the method's class.
+        values: the hyper-parameters as its constructor takes them.
+    """
+
+    spec: RunSpec
+    preset: str
+    method: type[Method]
+    values: Mapping[str, Any]
+
+    @property
+    def info(self) -> MethodInfo:
+        """What the method declares, with these hyper-parameters if that depends on them."""
+        info: MethodInfo = getattr(self.method(**self.values), "run_info", self.method.info)
+        return info
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A finished run: its record, its folder, and whether it was found rather than run."""
+
+    record: RunRecord
+    folder: Path
+    reused: bool
+
+
+def run_by_name(
+    method: str,
+    split: str,
+    data_root: Path | None,
+    harness: Harness,
+    preset: str | None = None,
+    assignments: Iterable[str] = (),
+    protocol: str | None = None,
+    seed: int = 0,
+) -> Outcome:
+    """Run a method on a split, each given by name, as `ltbench run` does.
+
+    Args:
+        method: registry name.
+        split: name or file of a split.
+        data_root: folder of the datasets.
+        harness: where and how it runs.
+        preset: preset name or None.
+        assignments: hyper-parameters as `key=value`.
+        protocol: protocol name or None.
+        seed: seed of the method.
+    """
+    overrides = parse_assignments(assignments)
+    method_class(method)  # a wrong name is told before anything is read
+    found = find_split(split, lambda name: load_listing(name, data_root))
+    planned = plan(method, found, preset=preset, parameters=overrides, protocol=protocol, seed=seed)
+    for shortfall in shortfalls(found):
+        harness.progress.say(shortfall)
+    root = locate(found.dataset, data_root)
+    if not root.exists():
+        harness.progress.say(f"drawing {found.dataset} into {root}, once (about half a minute)")
+    return run(planned, found, load_dataset(found.dataset, data_root), harness)
+
+
+def plan(
+    method: str,
+    split: Split,
+    *,
+    preset: str | None = None,
+    parameters: Mapping[str, Any] | None = None,
+    protocol: str | None = None,
+    seed: int = 0,
+) -> Plan:
+    """Resolve names to a run.
+
+    Args:
+        method: registry name.
+        split: what trains and what tests.
+        preset: name, or None for the paper's preset for this split if there is one, else the defaults.
+        parameters: hyper-parameters that override the preset.
+        protocol: name, or None for the preset's, else `common`.
+        seed: seed of the method.
+
+    Raises:
+        UnknownNameError: an unknown method, preset, protocol or hyper-parameter.
+        SpecError: a hyper-parameter of the wrong type or range.
+    """
+    cls = method_class(method)
+    chosen = choose_preset(cls, preset, split.name)
+    values = resolve(cls, chosen.parameters, parameters or {})
+    chosen_protocol = protocol_named(protocol or chosen.protocol or DEFAULT_PROTOCOL)
+    spec = RunSpec(method, plain(values), split.name, split.sha256, chosen_protocol, seed)
+    return Plan(spec, chosen.name, cls, values)
+
+
+def run(planned: Plan, split: Split, dataset: Dataset, harness: Harness) -> Outcome:
+    """Run a plan, or find its finished record. A run that fails leaves a failure record.
+
+    Raises:
+        NotApplicableError: the method cannot train on the split.
+        SpecError: it does not fit in the memory limit.
+        DataError: the split names images that the dataset lacks, or one that cannot be read.
+        ContractError: the method returned something else than the contract says.
+        BusyError: another process is doing the run, and the harness does not wait.
+        LtbenchError: the results folder cannot be written to.
+    """
+    if (reason := why_not_applicable(planned.info, split)) is not None:
+        raise NotApplicableError(reason)
+    folder, spec = run_folder(harness.results, planned.spec), planned.spec
+    if (record := _finished(folder, harness)) is not None:
+        return Outcome(record, folder, reused=True)
+    with claimed(harness.results, spec.hash, _describe(planned, harness.progress), wait=harness.wait) as claim:
+        if (record := _finished(folder, harness)) is not None:  # by another process, a moment ago
+            return Outcome(record, folder, reused=True)
+        try:
+            record = _record(planned, split, dataset, harness, claim)
+        except Exception as error:
+            claim.check()
+            with suppress(OSError):  # a full disk, which the error itself tells
+                write_failure(harness.results, Failure.of(spec.hash, spec.payload(), error))
+            raise
+        clear_failure(harness.results, spec.hash)
+    return Outcome(record, folder, reused=False)
+
+
+def why_not_applicable(info: MethodInfo, split: Split) -> str | None:
+    """Return why a method cannot train on a split, or None if it can."""
+    counts = {category: sum(count.values()) for category, count in split.counts.items()}
+    fewest = min(counts, key=lambda category: counts[category])
+    if counts[fewest] >= info.min_images:
+        return None
+    return (
+        f"{info.title} needs at least {info.min_images} training images a category; "
+        f"{split.name} has {counts[fewest]} of {fewest}"
+    )
+
+
+def _finished(folder: Path, harness: Harness) -> RunRecord | None:
+    """Return the record of a finished run that serves, or None. One that cannot be read is reported and does not."""
+    if harness.force or not (folder / RECORD).is_file() or (harness.save_maps and not (folder / MAPS).is_dir()):
+        return None
+    try:
+        record = read_record(folder)
+    except DataError as error:
+        harness.progress.say(f"repeating a run whose record is damaged: {error}")
+        return None
+    if harness.eval_every and CURVE not in record.notes:
+        harness.progress.say("this run is finished and has no learning curve; --force repeats it with one")
+    return record
+
+
+def _describe(planned: Plan, progress: ConsoleProgress) -> Callable[[], dict[str, Any]]:
+    """Return what the claim tells of a run while it goes on."""
+    progress.position = Position()  # a process may do many runs
+    spec, since = planned.spec, time.time()
+    run = {"method": spec.method, "split": spec.split, "seed": spec.seed, "preset": planned.preset, "since": since}
+    return lambda: {**run, "position": asdict(progress.position)}
+
+
+def _record(planned: Plan, split: Split, dataset: Dataset, harness: Harness, claim: Claim) -> RunRecord:
+    """Run a plan and put its record in place, unless another process took the run over meanwhile."""
+    check_split(split, dataset)
+    check_masks(split, dataset)
+    memory = _plan_memory(planned, split, harness)
+    with new_folder(run_folder(harness.results, planned.spec)) as temporary:
+        (maps := temporary / MAPS).mkdir()
+        record = _run(planned, split, dataset, harness, maps, memory)
+        claim.check()
+        if not harness.save_maps:
+            maps.rmdir()
+        write_record(temporary, record)
+    shutil.rmtree(
+        checkpoints_folder(harness.results, planned.spec.hash), ignore_errors=True
+    )  # kept until all is written
+    return record
+
+
+def _plan_memory(planned: Plan, split: Split, harness: Harness) -> MemoryPlan | None:
+    """Return what the run will take, and say so."""
+    method, limit = planned.method(**planned.values), harness.memory_limit
+    memory = plan_memory(method, image_counts(split, planned.spec.protocol), limit, scratch_folder())
+    if memory is not None:
+        harness.progress.say(memory.text)
+    elif limit is not None:
+        harness.progress.say(f"{planned.method.info.title} does not say what memory it takes: it runs without a limit")
+    return memory
+
+
+def _run(
+    planned: Plan, split: Split, dataset: Dataset, harness: Harness, maps: Path, limits: MemoryPlan | None
+) -> RunRecord:
+    spec, progress = planned.spec, harness.progress
+    progress.seconds.clear()
+    memory: dict[str, float] = {}
+    info = planned.info
+    examination = Examination(split, dataset, spec.protocol, info.uses_categories, progress)
+    checkpoints = checkpoints_folder(harness.results, spec.hash)
+    curve = LearningCurve(harness.eval_every, examination, checkpoints) if harness.eval_every else None
+    runtime = Runtime(
+        spec.seed,
+        harness.device,
+        harness.feature_store,
+        checkpoints=checkpoints,
+        checkpoint_minutes=harness.checkpoint_minutes,
+        after_epoch=curve,
+        progress=progress,
+    )
+    if limits is not None:
+        scratch = scratch_folder() if limits.streamed else None
+        runtime = replace(runtime, scratch=scratch, memory_limit=limits.allowance, notes={"memory": limits.note})
+
+    def measured(phase: str) -> AbstractContextManager[Any]:
+        stack = ExitStack()
+        stack.enter_context(progress.timed(phase))
+        stack.enter_context(peak_memory(memory, phase))
+        return stack
+
+    train = [path for images in split.train.values() for path in (*images.normal, *images.contaminant)]
+    order = shuffled(train)
+    told = info.uses_categories or info.uses_training_categories
+    images = DiskImages(dataset, order, spec.protocol, categories_visible=told)
+    with progress.stage("fit"), measured("fit"):
+        method = planned.method(**planned.values).fit(images, runtime)
+    found = examination.findings(method, measured, maps if harness.save_maps else None)
+    notes = dict(runtime.notes)
+    if curve is not None:
+        notes[CURVE] = curve.points
+    if diagnostics := diagnose(runtime.notes, order, split):
+        notes["diagnostics"] = diagnostics
+    return RunRecord(
+        spec=spec,
+        method=info,
+        preset=planned.preset,
+        dataset=split.dataset,
+        recipe=split.recipe,
+        split_seed=split.seed,
+        high=split.high,
+        low=split.low,
+        counts=split.counts,
+        metrics=found.metrics,
+        missing=found.missing,
+        scores=found.scores,
+        seconds={phase: round(seconds, 3) for phase, seconds in progress.seconds.items()},
+        peak_memory_mib=memory,
+        environment=environment(harness.device),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        notes=notes,
+    )

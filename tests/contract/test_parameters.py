@@ -1,0 +1,91 @@
+"""Hyper-parameters: read from fields, validated, overridden in turn."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal, cast
+
+import pytest
+from pydantic import Field
+
+from ltbench.contract.parameters import hyper_parameters, parse_assignments, plain, resolve
+from ltbench.errors import SpecError, UnknownNameError
+from ltbench.method import Method, MethodInfo
+
+
+@dataclass
+class _Fields:
+    info: ClassVar[MethodInfo] = MethodInfo("fields", "Fields")
+
+    ratio: Annotated[float, Field(gt=0, le=1, description="share kept")] = 0.1
+    layers: tuple[int, ...] = (2, 3)
+    kind: Literal["exact", "approximate"] = "exact"
+    soft: bool = True
+    count: int = 3
+    name: str = "x"
+    scale: float = 1.0
+
+
+FIELDS = cast("type[Method]", _Fields)
+
+
+def test_fields_are_described() -> None:
+    ratio, layers, kind, *_ = hyper_parameters(FIELDS)
+    assert (ratio.name, ratio.type_name, ratio.default, ratio.description) == ("ratio", "float", 0.1, "share kept")
+    assert layers.type_name == "tuple[int, ...]"
+    assert kind.choices == ("exact", "approximate")
+    assert kind.type_name == "'exact' | 'approximate'"
+
+
+def test_later_settings_win_and_lists_become_tuples() -> None:
+    values = resolve(FIELDS, {"ratio": 0.2, "count": 4}, {"ratio": 1, "layers": [1]})
+    assert values == {
+        "ratio": 1.0,
+        "layers": (1,),
+        "kind": "exact",
+        "soft": True,
+        "count": 4,
+        "name": "x",
+        "scale": 1.0,
+    }
+    assert plain(values)["layers"] == [1]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("ratio", 0), ("ratio", 1.5), ("ratio", "much"), ("layers", 2), ("kind", "other"), ("soft", 1), ("count", 2.5)],
+)
+def test_wrong_values_are_refused(name: str, value: Any) -> None:
+    with pytest.raises(SpecError, match=f"'{name}'"):
+        resolve(FIELDS, {name: value})
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("-inf"), float("nan"), "inf", "nan"])
+def test_a_number_is_finite(value: Any) -> None:
+    with pytest.raises(SpecError, match="'scale'"):
+        resolve(FIELDS, {"scale": value})
+
+
+def test_an_unknown_name_offers_the_nearest() -> None:
+    with pytest.raises(UnknownNameError, match="Did you mean 'layers'"):
+        resolve(FIELDS, {"layer": 1})
+
+
+def test_assignments_are_yaml() -> None:
+    parsed = parse_assignments(["ratio=1e-3", "layers=[1, 2]", "soft=false", "name=a=b"])
+    assert parsed == {"ratio": "1e-3", "layers": [1, 2], "soft": False, "name": "a=b"}
+    assert resolve(FIELDS, parsed)["ratio"] == 1e-3
+
+
+@pytest.mark.parametrize("text", ["ratio", "=1", "x=[1"])
+def test_wrong_assignments_are_refused(text: str) -> None:
+    with pytest.raises(SpecError, match=r"key=value|YAML"):
+        parse_assignments([text])
+
+
+def test_a_class_without_fields_is_refused() -> None:
+    class Bare:
+        info = MethodInfo("bare", "Bare")
+
+    with pytest.raises(SpecError, match="dataclass"):
+        hyper_parameters(cast("type[Method]", Bare))
