@@ -5,7 +5,7 @@ BIN = $(VENV)/bin
 STAMP = $(VENV)/.installed
 SLURM_PACKAGES = slurmctld slurmd slurm-client slurm-wlm-basic-plugins munge
 
-.PHONY: demo test test-slurm lint check format bench-anomalib clean
+.PHONY: demo test test-slurm test-wheel lint check format bench-anomalib clean
 
 demo: $(STAMP) ## split, run and tabulate the built-in dataset with real pretrained weights
 	PATH="$(abspath $(BIN)):$$PATH" sh docs/demo.sh
@@ -16,6 +16,9 @@ test: $(STAMP) ## run every test but the slow ones
 test-slurm: $(STAMP) ## run a sweep through a real Slurm on this machine; takes root, and installs it from Debian
 	command -v slurmctld >/dev/null || (apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(SLURM_PACKAGES))
 	LTBENCH_TEST_SLURM=1 $(BIN)/python -m pytest -q tests/slurm
+
+test-wheel: $(STAMP) ## build sdist and wheel, install the wheel elsewhere, and run commands of it
+	LTBENCH_TEST_WHEEL=1 $(BIN)/python -m pytest -q tests/wheel
 
 lint: $(STAMP) ## format, lint, types and import contracts
 	$(BIN)/ruff format --check .

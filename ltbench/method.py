@@ -25,7 +25,7 @@ class MethodInfo:
     """What tables and `ltbench methods` say of a method.
 
     Args:
-        name: registry key, equal to the folder's name.
+        name: registry key: the family's folder, and "_<variant>" for `method_<variant>.py` in it.
         title: as printed in tables ("TailedCore").
         paper: arXiv id or DOI, or None.
         uses_categories: privilege: is told the category of each image, in training and in test.

@@ -9,11 +9,16 @@ It is not written anew: a number that moves is a failure, and what changes a run
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
+from torch import Tensor
 
 from ltbench.blocks.features.store import DiskFeatureStore
+from ltbench.blocks.training import loop
+from ltbench.blocks.training.checkpoints import write_checkpoint
 from ltbench.datasets.index import load_dataset
 from ltbench.records.record import RunRecord, read_record
 from ltbench.runs.harness import Harness
@@ -82,13 +87,15 @@ def test_the_first_phase_of_ltad_is_taken_from_a_store_of_before(parts: Path, tm
 def test_a_training_goes_on_from_a_checkpoint_of_before(
     parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from ltbench.blocks.training import loop
-
     before = next(record for record in _all("uniad") if record.preset == "check")
     shutil.copytree(GOLDEN / "checkpoints", tmp_path / "checkpoints")
-    written: list[object] = []
-    write = loop.write_checkpoint
-    monkeypatch.setattr(loop, "write_checkpoint", lambda *args: (written.append(args), write(*args)))
+    written: list[Path] = []
+
+    def counted(file: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+        written.append(file)
+        write_checkpoint(file, tensors, facts)
+
+    monkeypatch.setattr(loop, "write_checkpoint", counted)
     outcome = _run(_planned(before, parts), parts, tmp_path)
     assert len(written) == before.spec.parameters["epochs"] - 2, "two of the epochs were done before"
     assert outcome.record.scores == before.scores
