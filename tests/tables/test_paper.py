@@ -170,7 +170,7 @@ def test_agreement_has_a_tolerance_and_forgives_doubtful_numbers(patchcore: Make
 def test_unknown_layouts_and_broken_files_are_told(tmp_path: Path) -> None:
     with pytest.raises(UnknownNameError, match="Did you mean 'ltad-3'"):
         layout_named("ltad3")
-    with pytest.raises(DataError, match="Run ltbench from a clone"):
+    with pytest.raises(DataError, match="Install ltbench anew"):
         layouts(tmp_path / "none.yaml")
     (tmp_path / "bad.yaml").write_text("ltad-3: {caption: x}\n")
     with pytest.raises(DataError, match="paper"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import subprocess
@@ -81,8 +80,10 @@ def test_the_wheel_has_every_file_that_the_suite_reads(wheel: Path) -> None:
     with ZipFile(wheel) as content:
         packed = set(content.namelist())
     wanted = {path for folder in ("methods", "splits", "results/published") for path in (ROOT / folder).rglob("*.*")}
-    inside = {f"ltbench/shipped/{path.relative_to(ROOT).as_posix()}" for path in wanted if path.suffix != ".pyc"}
-    inside |= {p.relative_to(ROOT).as_posix() for p in (ROOT / "ltbench").rglob("*.*") if p.suffix != ".pyc"}
+    inside = {
+        f"ltbench/shipped/{path.relative_to(ROOT).as_posix()}" for path in wanted if "__pycache__" not in path.parts
+    }
+    inside |= {p.relative_to(ROOT).as_posix() for p in (ROOT / "ltbench").rglob("*.*") if "__pycache__" not in p.parts}
     assert inside - packed == {"ltbench/shipped/__init__.py"}, "which only a clone needs"
 
 
@@ -111,7 +112,7 @@ def test_a_folder_called_methods_is_nobodys_but_its_owners(ltbench: Command, tmp
         (["table", "--paper", "tailedcore-1", "--format", "latex"], "TailedCore"),
         (["plan", "--config", "tailedcore-main", "--data-root", "."], "tailedcore"),
         (["plan", "--config", "ltad-main", "--data-root", "."], "ltad"),
-        (["check", "mean_image"], "mean_image"),
+        (["check", "mean_image"], "save load"),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, list) else "",
 )
@@ -122,7 +123,6 @@ def test_commands_without_a_run(ltbench: Command, arguments: list[str], expected
 def test_the_main_job(ltbench: Command) -> None:
     for method in ("mean_image", "patchcore"):
         ltbench("run", "--method", method, "--split", "parts_full", "--preset", "offline", "--save-maps")
-    assert len(json.loads(ltbench("runs", "list", "--json"))) == 2
     assert "PatchCore" in ltbench("table", "--dataset", "parts")
     ltbench("compare", "--json")
     ltbench("figure", "noise", "--dataset", "mvtec", "--published", "tailedcore-logs", "--out", "noise.pdf")
