@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from ltbench.cli.options import DEFAULT_RESULTS, DataRoot, Results, complete_methods, complete_splits
+from ltbench.cli.options import DEFAULT_RESULTS, DataRoot, Methods, Results, Run, Splits, complete_splits
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -21,14 +21,6 @@ app = typer.Typer(help="Draw a figure from runs or splits, as PDF, PNG or SVG.",
 Out = Annotated[Path, typer.Option("--out", "-o", help="A .pdf, .png or .svg file.")]
 Metric = Annotated[str, typer.Option(help="Metric id.")]
 Datasets = Annotated[str | None, typer.Option("--dataset", help="Only runs on this dataset.")]
-Splits = Annotated[
-    list[str] | None,
-    typer.Option("--split", "-s", help="Only this split; repeat for more.", autocompletion=complete_splits),
-]
-Methods = Annotated[
-    list[str] | None,
-    typer.Option("--method", "-m", help="Only this method; repeat for more.", autocompletion=complete_methods),
-]
 Preset = Annotated[str | None, typer.Option(help="Only runs of this preset.")]
 PublishedTables = Annotated[
     list[str] | None, typer.Option("--published", help="Add this published table (ltad-3, tailedcore-logs).")
@@ -164,7 +156,7 @@ def curves(
 @app.command("tailsampler")
 def tailsampler(
     out: Out,
-    run: Annotated[str, typer.Option("--run", "-r", help="Folder of a run, or the first digits of its hash.")],
+    run: Run,
     results: Results = DEFAULT_RESULTS,
 ) -> None:
     """Draw the category sizes that TailSampler predicts against the true ones, and what each memory keeps.

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from ltbench.cli.options import AsJson, complete_methods
+from ltbench.cli.options import AsJson, MethodName
 
 app = typer.Typer(rich_markup_mode="rich")
 
@@ -29,7 +29,7 @@ def list_methods(context: typer.Context, as_json: AsJson = False) -> None:
 
 @app.command("show")
 def show(
-    name: Annotated[str, typer.Argument(help="Method name.", autocompletion=complete_methods)],
+    name: MethodName,
     preset: Annotated[str | None, typer.Option(help="Show the values of this preset.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -44,7 +44,7 @@ def show(
 
 
 def check(
-    name: Annotated[str, typer.Argument(help="Method name.", autocompletion=complete_methods)],
+    name: MethodName,
     as_json: AsJson = False,
 ) -> None:
     """Check that a method keeps the contract; exit with 1 if it does not.

@@ -41,3 +41,17 @@ def complete_presets(context: typer.Context, incomplete: str) -> list[str]:
 
 Method = Annotated[str, typer.Option("--method", "-m", help="Method name.", autocompletion=complete_methods)]
 Split = Annotated[str, typer.Option("--split", "-s", help="Split name or file.", autocompletion=complete_splits)]
+Splits = Annotated[
+    list[str] | None,
+    typer.Option("--split", "-s", help="Only this split; repeat for more.", autocompletion=complete_splits),
+]
+Methods = Annotated[
+    list[str] | None,
+    typer.Option("--method", "-m", help="Only this method; repeat for more.", autocompletion=complete_methods),
+]
+Run = Annotated[str, typer.Option("--run", "-r", help="Folder of a run, or the first digits of its hash.")]
+Protocol = Annotated[str | None, typer.Option(help="common, ltad, tailedcore or rlr.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+CacheSize = Annotated[str, typer.Option(help="Bound of the feature store; 0 does without it.")]
+SaveMaps = Annotated[bool, typer.Option("--save-maps", help="Keep the anomaly maps.")]
+MethodName = Annotated[str, typer.Argument(help="Method name.", autocompletion=complete_methods)]

@@ -7,7 +7,20 @@ from typing import Annotated
 
 import typer
 
-from ltbench.cli.options import DEFAULT_RESULTS, AsJson, DataRoot, Method, Results, Split, complete_presets
+from ltbench.cli.options import (
+    DEFAULT_RESULTS,
+    AsJson,
+    CacheSize,
+    DataRoot,
+    Device,
+    Method,
+    Protocol,
+    Results,
+    Run,
+    SaveMaps,
+    Split,
+    complete_presets,
+)
 
 
 def run(
@@ -19,15 +32,15 @@ def run(
     parameter: Annotated[
         list[str] | None, typer.Option("--parameter", "-p", metavar="KEY=VALUE", help="Set a hyper-parameter.")
     ] = None,
-    protocol: Annotated[str | None, typer.Option(help="common, ltad, tailedcore or rlr.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    protocol: Protocol = None,
+    device: Device = "auto",
     results: Results = DEFAULT_RESULTS,
-    cache_size: Annotated[str, typer.Option(help="Bound of the feature store; 0 does without it.")] = "20GB",
+    cache_size: CacheSize = "20GB",
     memory_limit: Annotated[
         str | None,
         typer.Option(envvar="LTBENCH_MEMORY_LIMIT", help="Bound of the process's memory, such as 8GB; see below."),
     ] = None,
-    save_maps: Annotated[bool, typer.Option("--save-maps", help="Keep the anomaly maps.")] = False,
+    save_maps: SaveMaps = False,
     force: Annotated[bool, typer.Option("--force", help="Repeat a finished run.")] = False,
     eval_every: Annotated[
         int, typer.Option(min=0, metavar="EPOCHS", help="Add a learning curve to the record; chooses nothing by it.")
@@ -71,7 +84,7 @@ def run(
 
 
 def inspect(
-    run: Annotated[str, typer.Option("--run", "-r", help="Folder of a run, or the first digits of its hash.")],
+    run: Run,
     results: Results = DEFAULT_RESULTS,
     out: Annotated[Path | None, typer.Option(help="Draw the picture into this PNG or PDF.")] = None,
     as_json: AsJson = False,

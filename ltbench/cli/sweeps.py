@@ -6,7 +6,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ltbench.cli.options import DEFAULT_RESULTS, AsJson, DataRoot, Results, complete_methods, complete_splits
+from ltbench.cli.options import (
+    DEFAULT_RESULTS,
+    AsJson,
+    CacheSize,
+    DataRoot,
+    Device,
+    Protocol,
+    Results,
+    SaveMaps,
+    complete_methods,
+    complete_splits,
+)
 
 if TYPE_CHECKING:
     from ltbench.sweeps.request import SweepRequest
@@ -39,7 +50,6 @@ Presets = Annotated[
 Parameter = Annotated[
     list[str] | None, typer.Option("--parameter", "-p", metavar="KEY=V1,V2", help="Values of a hyper-parameter.")
 ]
-Protocol = Annotated[str | None, typer.Option(help="common, ltad, tailedcore or rlr.")]
 Config = Annotated[
     str | None,
     typer.Option(
@@ -51,7 +61,6 @@ MemoryLimit = Annotated[
     str | None,
     typer.Option(envvar="LTBENCH_MEMORY_LIMIT", help="Bound of the memory of all runs at a time on this machine."),
 ]
-CacheSize = Annotated[str, typer.Option(help="Bound of the feature store; 0 does without it.")]
 
 
 def plan(
@@ -108,10 +117,10 @@ def sweep(
         typer.Option("--option", "-x", metavar="KEY=VALUE", help="Set an option of the executor (docs/clusters.md)."),
     ] = None,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run again what failed.")] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    device: Device = "auto",
     cache_size: CacheSize = "20GB",
     memory_limit: MemoryLimit = None,
-    save_maps: Annotated[bool, typer.Option("--save-maps", help="Keep the anomaly maps.")] = False,
+    save_maps: SaveMaps = False,
     as_json: AsJson = False,
 ) -> None:
     """Run all of a grid that is not done yet; killed anywhere, the same command goes on. Exit with 1 if a run failed.

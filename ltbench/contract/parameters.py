@@ -49,7 +49,7 @@ class HyperParameter:
     @property
     def description(self) -> str:
         """What it means, or "" if the method does not say."""
-        return next((m.description or "" for m in self._metadata if isinstance(m, FieldInfo)), "")
+        return next((m.description for m in self._metadata if isinstance(m, FieldInfo) and m.description), "")
 
     @property
     def probe(self) -> Probe | None:
@@ -58,7 +58,8 @@ class HyperParameter:
 
     @property
     def _metadata(self) -> tuple[Any, ...]:
-        return get_args(self.annotation)[1:] if get_origin(self.annotation) is Annotated else ()
+        """What is said about the type, the outermost first: a method may add to a type of `blocks.*.settings`."""
+        return get_args(self.annotation)[:0:-1] if get_origin(self.annotation) is Annotated else ()
 
     def validate(self, value: object) -> Any:
         """Return the value as the field's type (a list as a tuple, `1e-3` as a number).

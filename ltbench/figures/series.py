@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ltbench.errors import SpecError
+from ltbench.metrics.registry import is_lower_better
 from ltbench.records.record import RunRecord
 from ltbench.tables.cells import METRIC_TITLES
 from ltbench.tables.comparison import check_metrics, lines_of
@@ -82,7 +83,7 @@ def axis_title(metric: str) -> str:
         UnknownNameError: an unknown metric.
     """
     check_metrics([metric])
-    return f"{METRIC_TITLES[metric]} (%)"
+    return f"{METRIC_TITLES[metric]} ({'%, lower is better' if is_lower_better(metric) else '%'})"
 
 
 def sizes(record: RunRecord) -> Mapping[str, int]:

@@ -8,17 +8,20 @@ from ltbench.metrics.groups import (
     aggregate,
     evaluate_category,
     image_scores,
-    metric_ids,
 )
 from ltbench.metrics.ranking import UndefinedMetricError, ap, auroc, f1_max
 from ltbench.metrics.region import PixelMetrics, aupro, pixel_metrics
+from ltbench.metrics.registry import METRICS, Metric, Scored, is_lower_better, metric_ids, metric_titles
 from ltbench.metrics.streaming import PixelHistogram
 
 __all__ = [
+    "METRICS",
     "CategoryMetrics",
     "GroupMetrics",
+    "Metric",
     "PixelHistogram",
     "PixelMetrics",
+    "Scored",
     "UndefinedMetricError",
     "aggregate",
     "ap",
@@ -27,6 +30,8 @@ __all__ = [
     "evaluate_category",
     "f1_max",
     "image_scores",
+    "is_lower_better",
     "metric_ids",
+    "metric_titles",
     "pixel_metrics",
 ]

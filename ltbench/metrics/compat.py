@@ -25,7 +25,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
 
 from ltbench.errors import UnknownNameError
-from ltbench.metrics.groups import IMAGE_METRICS, CategoryMetrics, pixel_metric_ids
+from ltbench.metrics.groups import CategoryMetrics
 from ltbench.metrics.ranking import (
     Flags,
     RankingMetrics,
@@ -82,9 +82,12 @@ def evaluate_as(variant: str, scores: ArrayLike, labels: ArrayLike, maps: Values
     reasons: dict[str, str] = {}
     chosen = VARIANTS[variant]
     parts: tuple[tuple[tuple[str, ...], Callable[[], tuple[float, ...]]], ...] = (
-        (IMAGE_METRICS, lambda: chosen.image(checked_scores(scores), checked_labels(labels))),
-        (pixel_metric_ids(_LIMIT)[:3], lambda: chosen.pixel(maps, masks)),
-        (pixel_metric_ids(_LIMIT)[3:], lambda: (chosen.aupro(maps, masks),)),
+        (
+            ("image_auroc", "image_ap", "image_f1_max"),
+            lambda: chosen.image(checked_scores(scores), checked_labels(labels)),
+        ),
+        (("pixel_auroc", "pixel_ap", "pixel_f1_max"), lambda: chosen.pixel(maps, masks)),
+        ((f"pixel_aupro_{100 * _LIMIT:g}",), lambda: (chosen.aupro(maps, masks),)),
     )
     for ids, compute in parts:
         try:

@@ -6,7 +6,7 @@ Categories are evaluated one by one, so that the maps of one need not be kept wh
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,10 +15,10 @@ from scipy import ndimage
 
 from ltbench.core import Protocol
 from ltbench.errors import DataError
-from ltbench.metrics.ranking import Flags, UndefinedMetricError, Values, checked_labels, ranking_metrics
-from ltbench.metrics.region import check_maps, check_masks, pixel_metrics
+from ltbench.metrics.ranking import Flags, UndefinedMetricError, Values, checked_labels, checked_scores
+from ltbench.metrics.region import check_maps, check_masks, check_region_options, split_pixels
+from ltbench.metrics.registry import METRICS, Level, Scored
 
-IMAGE_METRICS = ("image_auroc", "image_ap", "image_f1_max")
 GROUPS = ("high", "low", "avg")
 """The groups beside the categories themselves."""
 
@@ -47,16 +47,6 @@ class GroupMetrics(NamedTuple):
     reasons: dict[str, dict[str, str]]
 
 
-def pixel_metric_ids(limit: float = 0.3) -> tuple[str, ...]:
-    """Return the pixel metrics' ids; AUPRO's says up to which percentage it integrates."""
-    return ("pixel_auroc", "pixel_ap", "pixel_f1_max", f"pixel_aupro_{100 * limit:g}")
-
-
-def metric_ids(limit: float = 0.3) -> tuple[str, ...]:
-    """Return every metric id in the order of tables."""
-    return (*IMAGE_METRICS, *pixel_metric_ids(limit))
-
-
 def evaluate_category(
     scores: ArrayLike, labels: ArrayLike, maps: Values, masks: Flags | None, protocol: Protocol
 ) -> CategoryMetrics:
@@ -78,28 +68,43 @@ def evaluate_category(
     flags = checked_labels(labels)
     if len(flags) != len(maps):
         raise DataError(f"Expected as many labels as maps, got {len(flags)} and {len(maps)}. Give one an image.")
-    pixel_ids = pixel_metric_ids(protocol.aupro_limit)
-    values: dict[str, float] = {}
-    reasons: dict[str, str] = {}
-    try:
-        values |= zip(IMAGE_METRICS, ranking_metrics(image_scores(scores, maps, protocol), flags), strict=True)
-    except UndefinedMetricError as undefined:
-        reasons |= dict.fromkeys(IMAGE_METRICS, str(undefined))
-    try:
-        values |= zip(pixel_ids, _pixel_values(maps, flags, masks, protocol), strict=True)
-    except UndefinedMetricError as undefined:
-        reasons |= dict.fromkeys(pixel_ids, str(undefined))
-    return CategoryMetrics(values, reasons)
+    images = _level("image", lambda: _images(image_scores(scores, maps, protocol), flags), protocol)
+    pixels = _level("pixel", lambda: _pixels(maps, flags, masks, protocol), protocol)
+    return CategoryMetrics(images.values | pixels.values, images.reasons | pixels.reasons)
 
 
-def _pixel_values(maps: Values, flags: Flags, masks: Flags | None, protocol: Protocol) -> tuple[float, ...]:
+def _level(level: Level, scored: Callable[[], Scored], protocol: Protocol) -> CategoryMetrics:
+    """Return the metrics of a level; where its scores cannot be ranked, the reason is that of each."""
+    metrics = {metric.id(protocol.aupro_limit): metric for metric in METRICS if metric.level == level}
+    found = CategoryMetrics({}, {})
+    try:
+        of = scored()
+    except UndefinedMetricError as undefined:
+        return CategoryMetrics({}, dict.fromkeys(metrics, str(undefined)))
+    for name, metric in metrics.items():
+        try:
+            found.values[name] = metric.compute(of)
+        except UndefinedMetricError as undefined:
+            found.reasons[name] = str(undefined)
+    return found
+
+
+def _images(scores: ArrayLike, flags: Flags) -> Scored:
+    values = checked_scores(scores)
+    if len(values) != len(flags):
+        raise DataError(f"Expected as many labels as scores, got {len(flags)} and {len(values)}. Give one a score.")
+    return Scored.of(values, flags)
+
+
+def _pixels(maps: Values, flags: Flags, masks: Flags | None, protocol: Protocol) -> Scored:
     if masks is None:
         raise UndefinedMetricError("no masks")
     check_masks(masks, maps.shape)
     for image in np.flatnonzero(~flags):
         if masks[image].any():
             raise DataError(f"Expected an empty mask for a good image, got a defect in image {image}. Mend its label.")
-    return pixel_metrics(maps, masks, limit=protocol.aupro_limit, connectivity=protocol.aupro_connectivity)
+    check_region_options(protocol.aupro_limit, protocol.aupro_connectivity)
+    return Scored(*split_pixels(maps, masks), maps, masks, protocol.aupro_limit, protocol.aupro_connectivity)
 
 
 def image_scores(scores: ArrayLike, maps: Values, protocol: Protocol) -> NDArray[np.number[Any]]:

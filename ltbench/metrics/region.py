@@ -63,7 +63,7 @@ def pixel_metrics(maps: Values, masks: Flags, *, limit: float = 0.3, connectivit
     positives, negatives = split_pixels(maps, masks)
     ranking = ranking_of_sorted(positives, negatives)
     del positives
-    return PixelMetrics(*ranking, _aupro(maps, masks, negatives, limit, connectivity))
+    return PixelMetrics(*ranking, aupro_of_sorted(maps, masks, negatives, limit, connectivity))
 
 
 def aupro(maps: Values, masks: Flags, limit: float = 0.3, connectivity: int = 8) -> float:
@@ -85,7 +85,7 @@ def aupro(maps: Values, masks: Flags, limit: float = 0.3, connectivity: int = 8)
     """
     check_region_options(limit, connectivity)
     _, negatives = split_pixels(maps, masks)
-    return _aupro(maps, masks, negatives, limit, connectivity)
+    return aupro_of_sorted(maps, masks, negatives, limit, connectivity)
 
 
 def split_pixels(maps: Values, masks: Flags) -> tuple[Values, Values]:
@@ -144,7 +144,8 @@ def region_pixels(masks: Flags, connectivity: int = 8) -> Iterator[RegionPixels]
             yield RegionPixels(image, region, np.bincount(region))
 
 
-def _aupro(maps: Values, masks: Flags, negatives: Values, limit: float, connectivity: int) -> float:
+def aupro_of_sorted(maps: Values, masks: Flags, negatives: Values, limit: float, connectivity: int) -> float:
+    """Return `aupro` where the values of the normal pixels are at hand, in ascending order."""
     overlaps: list[float] = []
     for values, region in _grouped_regions(maps, masks, connectivity):
         order = np.argsort(values)

@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ltbench.metrics.registry import is_lower_better
 from ltbench.records.record import RunRecord
 from ltbench.tables.cells import GROUP_MEANINGS, GROUP_TITLES, METRIC_TITLES, Cell
 from ltbench.tables.comparison import lines_of
@@ -34,6 +35,7 @@ def leaderboard(records: Sequence[RunRecord], numbers: PublishedNumbers) -> Plai
     used = [metric for metric in METRIC_TITLES if any(metric in row["cells"] for row in rows)]
     return {
         "metrics": [[metric, METRIC_TITLES[metric]] for metric in used],
+        "lower_is_better": [metric for metric in used if is_lower_better(metric)],
         "groups": [[group, title, GROUP_MEANINGS[group]] for group, title in GROUP_TITLES.items()],
         "rows": sorted(rows, key=lambda row: (row["dataset"], row["split"], row["method"])),
         "runs": {run: _run(record) for run, record in sorted(by_run.items())},
@@ -90,8 +92,9 @@ def _rank(rows: Sequence[Plain]) -> None:
         for metric, cells in row["cells"].items():
             for group in GROUP_TITLES:
                 groups.setdefault((row["split"], row["protocol"], metric, group), []).append(cells[group])
-    for own in groups.values():
-        for values, cell in zip(own, ranked([Cell(values.get("mean")) for values in own]), strict=True):
+    for (_, _, metric, _), own in groups.items():
+        cells = ranked([Cell(values.get("mean")) for values in own], metric)
+        for values, cell in zip(own, cells, strict=True):
             if cell.rank:
                 values["rank"] = cell.rank
 

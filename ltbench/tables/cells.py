@@ -7,18 +7,12 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Literal
 
+from ltbench.metrics.registry import metric_titles
+
 Placement = Literal["off", "beside", "below"]
 """Where a published value stands: nowhere, behind the measured one, or on a line of its own."""
 
-METRIC_TITLES = {
-    "image_auroc": "Image AUROC",
-    "image_ap": "Image AP",
-    "image_f1_max": "Image F1-max",
-    "pixel_auroc": "Pixel AUROC",
-    "pixel_ap": "Pixel AP",
-    "pixel_f1_max": "Pixel F1-max",
-    "pixel_aupro_30": "Pixel AUPRO-30",
-}
+METRIC_TITLES = metric_titles()
 GROUP_TITLES = {"high": "High", "low": "Low", "avg": "Avg"}
 GROUP_MEANINGS = {
     "avg": "mean over all categories",

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from ltbench.errors import SpecError, UnknownNameError
+from ltbench.metrics.registry import is_lower_better
 from ltbench.tables.cells import GROUP_MEANINGS, GROUP_TITLES, METRIC_TITLES, Cell, Column, Marks, Table
 from ltbench.tables.measurements import NOT_RUN, Line, Measurement, Reasons, base_name, cell_of
 from ltbench.tables.ranking import TEST, pairs_of, ranked, ranked_by_test
@@ -82,7 +83,12 @@ def _caption(protocol: str, metrics: Sequence[str], group: Group, cells: list[li
     what += "" if group == "all" else f", {GROUP_MEANINGS[group]}"
     several = any(cell.std is not None for line in cells for cell in line)
     spread = "; mean ± sample standard deviation over seeds" if several else ""
-    return f"{what}, protocol {protocol}{spread}. {ranking_caption(significance)}."
+    return f"{what}, protocol {protocol}{spread}. {ranking_caption(significance)}{_lower_caption(metrics)}."
+
+
+def _lower_caption(metrics: Sequence[str]) -> str:
+    lower = [METRIC_TITLES[metric] for metric in metrics if is_lower_better(metric)]
+    return f"; lower is better: {', '.join(lower)}" if lower else ""
 
 
 def ranking_caption(significance: bool) -> str:
@@ -168,8 +174,8 @@ def _cells(lines: Sequence[Line], columns: Sequence[Column], significance: bool,
         why = [reasons.get((line.first.method.name, column.split), NOT_RUN) for line in lines]
         cells = [cell_of(own, column.metric, column.group, text) for own, text in zip(runs, why, strict=True)]
         if significance:
-            cells = ranked_by_test(cells, [pairs_of(own, column.metric, column.group) for own in runs])
+            cells = ranked_by_test(cells, [pairs_of(own, column.metric, column.group) for own in runs], column.metric)
         else:
-            cells = ranked(cells)
+            cells = ranked(cells, column.metric)
         by_column.append(cells)
     return [list(row) for row in zip(*by_column, strict=True)]

@@ -213,9 +213,10 @@ def _finished(
     cells = [line.cells[place] for line in filled.lines]
     runs = [column.runs(line.runs) for line in filled.lines]
     if significance:
-        cells = ranked_by_test(cells, [pairs_of(own, column.column.metric, column.column.group) for own in runs])
+        samples = [pairs_of(own, column.column.metric, column.column.group) for own in runs]
+        cells = ranked_by_test(cells, samples, column.column.metric)
     else:
-        cells = ranked(cells)
+        cells = ranked(cells, column.column.metric)
     finished = []
     for number, (cell, own) in enumerate(zip(cells, runs, strict=True)):
         drawn = own and column.of.official and filled.published and own[0].base != column.accepted[0]

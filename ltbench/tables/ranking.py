@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ltbench.metrics.registry import is_lower_better
 from ltbench.tables.cells import Cell
 from ltbench.tables.measurements import Measurement
 
@@ -31,31 +32,34 @@ class Verdict:
     pairs: int
 
 
-def ranked(cells: Sequence[Cell]) -> list[Cell]:
+def ranked(cells: Sequence[Cell], metric: str) -> list[Cell]:
     """Return the cells of a column with the best two means marked; what prints alike shares a rank."""
-    shown = sorted({round(cell.mean, 2) for cell in cells if cell.mean is not None}, reverse=True)
+    means = {round(cell.mean, 2) for cell in cells if cell.mean is not None}
+    shown = sorted(means, reverse=not is_lower_better(metric))
     ranks = {value: rank for rank, value in enumerate(shown[:2], start=1)}
     return [replace(cell, rank=ranks.get(round(cell.mean, 2), 0)) if cell.mean is not None else cell for cell in cells]
 
 
-def ranked_by_test(cells: Sequence[Cell], samples: Sequence[Pairs]) -> list[Cell]:
+def ranked_by_test(cells: Sequence[Cell], samples: Sequence[Pairs], metric: str) -> list[Cell]:
     """Return the cells of a column with rank 1 for the best and all that the test does not tell from it.
 
-    The highest of the others has rank 2.
+    The best of the others has rank 2.
 
     Args:
         cells: the column.
         samples: the values behind each cell.
+        metric: its id, which says whether the highest or the lowest mean is best.
     """
+    best_of = min if is_lower_better(metric) else max
     places = [place for place, cell in enumerate(cells) if cell.mean is not None]
     if not places:
         return list(cells)
-    best = max(places, key=lambda place: cells[place].mean or 0.0)
+    best = best_of(places, key=lambda place: cells[place].mean or 0.0)
     others = [place for place in places if place != best]
     verdicts = dict(zip(others, compare(samples[best], [samples[place] for place in others]), strict=True))
     first = {best, *(place for place, verdict in verdicts.items() if verdict.p >= ALPHA)}
     rest = {place: round(cells[place].mean or 0.0, 2) for place in places if place not in first}
-    ranks = dict.fromkeys(first, 1) | {place: 2 for place, mean in rest.items() if mean == max(rest.values())}
+    ranks = dict.fromkeys(first, 1) | {place: 2 for place, mean in rest.items() if mean == best_of(rest.values())}
     return [replace(cell, rank=ranks.get(place, 0)) for place, cell in enumerate(cells)]
 
 

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from ltbench.blocks.training.learner import Precision
+from ltbench.blocks.training.settings import BatchSize
 from ltbench.blocks.vision_language import Pixels
 from ltbench.method import Probe
 
@@ -111,7 +112,7 @@ class HyperParameters:
     ] = "none"
 
     epochs: Annotated[int, Field(ge=1, description="epochs of phase 2")] = 500
-    batch_size: Annotated[int, Field(ge=1, description="images of a step")] = 8
+    batch_size: BatchSize = 8
     learning_rate: Annotated[float, Field(gt=0, description="of AdamW, in both phases")] = 1e-4
     lr_step: Annotated[
         int, Field(ge=0, description="epochs of phase 2 between drops of the rate to a tenth; 0 for none")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, ClassVar, Self
+from typing import ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
 
+from ltbench.blocks.features.settings import SmoothingSigma
 from ltbench.blocks.maps import smooth
 from ltbench.blocks.state import load_state, save_state
 from ltbench.core import Prediction
@@ -26,7 +26,7 @@ class MeanImage:
 
     info: ClassVar[MethodInfo] = MethodInfo("mean_image", "Mean image")
 
-    smoothing_sigma: Annotated[float, Field(ge=0, description="Gaussian over the map, in pixels")] = 4.0
+    smoothing_sigma: SmoothingSigma = 4.0
 
     mean_: NDArray[np.float32] = field(init=False, repr=False)
 

@@ -15,6 +15,7 @@ from pydantic import Field
 from ltbench.blocks.features.backbones import map_shapes
 from ltbench.blocks.features.extractor import FeatureExtractor, Maps
 from ltbench.blocks.features.patches import Grid
+from ltbench.blocks.features.settings import Backbone, Layers, SmoothingSigma, Weights
 from ltbench.blocks.maps import upsample_and_smooth
 from ltbench.blocks.memory_bank.estimate import FLOAT, maps_bytes, network_bytes
 from ltbench.blocks.state import load_state, save_state
@@ -33,18 +34,12 @@ class PaDiM:
 
     info: ClassVar[MethodInfo] = MethodInfo("padim", "PaDiM", paper="arXiv:2011.08785")
 
-    backbone: Annotated[str, Field(description="timm's name"), Probe("tf_efficientnet_lite1")] = (
-        "wide_resnet50_2.tv_in1k"
-    )
-    weights: Annotated[str, Field(description="pretrained, random or a checkpoint's path"), Probe("random")] = (
-        "pretrained"
-    )
-    layers: Annotated[
-        tuple[int, ...], Field(min_length=1, description="feature levels, finest first"), Probe((1, 2), _FEW)
-    ] = (1, 2, 3)
+    backbone: Backbone = "wide_resnet50_2.tv_in1k"
+    weights: Weights = "pretrained"
+    layers: Annotated[Layers, Probe((1, 2), _FEW)] = (1, 2, 3)
     dimensions: Annotated[int, Field(ge=1, description="channels kept, drawn from those of all levels")] = 550
     epsilon: Annotated[float, Field(gt=0, description="added to the variances, that covariances be regular")] = 0.01
-    smoothing_sigma: Annotated[float, Field(ge=0, description="Gaussian over the map, in pixels")] = 4.0
+    smoothing_sigma: SmoothingSigma = 4.0
 
     memory_savers: ClassVar = ({"dimensions": 100},)
 

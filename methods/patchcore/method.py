@@ -9,11 +9,20 @@ from typing import Annotated, ClassVar, Self
 import numpy as np
 from pydantic import Field
 
-from ltbench.blocks.memory_bank.bank import Embedding, PatchEmbedder, Sampling, choose_coreset, score_images
+from ltbench.blocks.features.settings import Backbone, Layers, SmoothingSigma, Weights
+from ltbench.blocks.memory_bank.bank import PatchEmbedder, Sampling, choose_coreset, score_images
 from ltbench.blocks.memory_bank.coreset import coreset_size
 from ltbench.blocks.memory_bank.estimate import BankMemory, patch_shape
 from ltbench.blocks.memory_bank.neighbours import NearestNeighbours
-from ltbench.blocks.memory_bank.rows import Precision, select
+from ltbench.blocks.memory_bank.rows import select
+from ltbench.blocks.memory_bank.settings import (
+    CoresetRatio,
+    EmbedDim,
+    EmbeddingKind,
+    Neighbours,
+    PatchPrecision,
+    ProjectionDim,
+)
 from ltbench.blocks.state import load_state, save_state
 from ltbench.core import Prediction
 from ltbench.method import ImageCounts, ImageSet, MemoryEstimate, Method, MethodInfo, Probe, Runtime
@@ -28,34 +37,23 @@ class PatchCore:
 
     info: ClassVar[MethodInfo] = MethodInfo("patchcore", "PatchCore", paper="arXiv:2106.08265")
 
-    backbone: Annotated[str, Field(description="timm's name"), Probe("tf_efficientnet_lite1")] = (
-        "wide_resnet50_2.tv_in1k"
-    )
-    weights: Annotated[str, Field(description="pretrained, random or a checkpoint's path"), Probe("random")] = (
-        "pretrained"
-    )
-    layers: Annotated[tuple[int, ...], Field(min_length=1, description="feature levels, finest first"), Probe((2,))] = (
-        2,
-        3,
-    )
-    embedding: Annotated[Embedding, Field(description="how feature maps become patch vectors")] = "official"
-    embed_dim: Annotated[int, Field(ge=1, description="length of an official patch vector"), Probe(32, _OFFICIAL)] = (
-        1024
-    )
+    backbone: Backbone = "wide_resnet50_2.tv_in1k"
+    weights: Weights = "pretrained"
+    layers: Layers = (2, 3)
+    embedding: EmbeddingKind = "official"
+    embed_dim: EmbedDim = 1024
     coreset: Annotated[Sampling, Field(description="how the memory bank is thinned out")] = "approximate"
-    coreset_ratio: Annotated[float, Field(gt=0, le=1, description="share of the patches that is kept")] = 0.1
-    projection_dim: Annotated[int, Field(ge=1, description="dimensions in which the coreset measures")] = 128
+    coreset_ratio: CoresetRatio = 0.1
+    projection_dim: ProjectionDim = 128
     starting_points: Annotated[
         int, Field(ge=1, description="random rows the approximate coreset starts from"), Probe(2, _APPROXIMATE)
     ] = 10
-    neighbours: Annotated[int, Field(ge=1, description="nearest rows whose squared distances are averaged")] = 1
+    neighbours: Neighbours = 1
     approximate_search: Annotated[
         bool, Field(description="search with FAISS IVFPQ"), Probe(value=True, given={"coreset": "none", **_OFFICIAL})
     ] = False
-    patch_precision: Annotated[
-        Precision, Field(description="how training patches are kept; float16 halves them and rounds")
-    ] = "float32"
-    smoothing_sigma: Annotated[float, Field(ge=0, description="Gaussian over the map, in pixels")] = 4.0
+    patch_precision: PatchPrecision = "float32"
+    smoothing_sigma: SmoothingSigma = 4.0
 
     memory_savers: ClassVar = ({"coreset_ratio": 0.01}, {"projection_dim": 64}, {"embed_dim": 512})
 

@@ -15,6 +15,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from ltbench.blocks.features.backbones import channels_of
+from ltbench.blocks.features.settings import Backbone, Layers, Weights
 from ltbench.blocks.features.tokens import (
     TokenExtractor,
     Tokens,
@@ -29,7 +30,8 @@ from ltbench.blocks.networks.attention import Grid
 from ltbench.blocks.state import load_state, save_state
 from ltbench.blocks.training import loop as training
 from ltbench.blocks.training.jitter import jitter
-from ltbench.blocks.training.learner import Learner, Precision, Schedule, Shard
+from ltbench.blocks.training.learner import Learner, Schedule, Shard
+from ltbench.blocks.training.settings import BatchSize, Epochs, JitterScale, LrGamma, LrStep, TrainingPrecision
 from ltbench.core import Prediction
 from ltbench.errors import SpecError
 from ltbench.method import ImageSet, Method, MethodInfo, Probe, Runtime
@@ -43,13 +45,9 @@ class RLR:
 
     info: ClassVar[MethodInfo] = MethodInfo("rlr", "RLR", paper="arXiv:2403.11561")
 
-    backbone: Annotated[str, Field(description="timm's name"), Probe("tf_efficientnet_lite1")] = (
-        "tf_efficientnet_b6.aa_in1k"
-    )
-    weights: Annotated[str, Field(description="pretrained, random or a checkpoint's path"), Probe("random")] = (
-        "pretrained"
-    )
-    layers: Annotated[tuple[int, ...], Field(min_length=1, description="feature levels"), Probe((1, 3))] = (2, 3)
+    backbone: Backbone = "tf_efficientnet_b6.aa_in1k"
+    weights: Weights = "pretrained"
+    layers: Annotated[Layers, Field(description="feature levels"), Probe((1, 3))] = (2, 3)
     pool: Annotated[bool, Field(description="average features over 3x3 places")] = True
     normalise: Annotated[bool, Field(description="divide each level by its RMS over the training images")] = False
     base_width: Annotated[
@@ -62,19 +60,15 @@ class RLR:
     ] = ()
     lca_weight: Annotated[float, Field(ge=0, description="factor of local attention to the reference")] = 2.0
     mlka_weight: Annotated[float, Field(ge=0, description="factor of attention beyond the window")] = 1.0
-    jitter_scale: Annotated[float, Field(ge=0, description="alpha of the noise on the input in training")] = 4.0
+    jitter_scale: JitterScale = 4.0
     jitter_probability: Annotated[float, Field(ge=0, le=1, description="share of an image's tokens corrupted")] = 1.0
     corruption: Annotated[Literal["jitter", "zeros"], Field(description="noise, or zeros in its place")] = "jitter"
-    epochs: Annotated[int, Field(ge=1, description="passes over the training images")] = 200
-    batch_size: Annotated[int, Field(ge=1, description="images of a step")] = 4
+    epochs: Epochs = 200
+    batch_size: BatchSize = 4
     learning_rate: Annotated[float, Field(gt=0, description="of Adam, at first")] = 1e-4
-    lr_step: Annotated[
-        int, Field(ge=0, description="epochs between drops of the learning rate; 0 for none"), Probe(1)
-    ] = 0
-    lr_gamma: Annotated[
-        float, Field(gt=0, le=1, description="factor of a drop of the learning rate"), Probe(0.5, {"lr_step": 1})
-    ] = 0.1
-    precision: Annotated[Precision, Field(description="of training: bfloat16 is faster, less exact")] = "float32"
+    lr_step: Annotated[LrStep, Probe(1)] = 0
+    lr_gamma: Annotated[LrGamma, Probe(0.5, {"lr_step": 1})] = 0.1
+    precision: TrainingPrecision = "float32"
     smoothing_sigma: Annotated[float, Field(ge=0, description="Gaussian before the maximum, in pixels")] = 4.0
 
     networks_: nn.ModuleList = field(init=False, repr=False)

@@ -15,17 +15,27 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from ltbench.blocks.memory_bank.bank import Embedding, PatchEmbedder, project, score_images
+from ltbench.blocks.features.settings import Backbone, Layers, SmoothingSigma, Weights
+from ltbench.blocks.memory_bank.bank import PatchEmbedder, project, score_images
 from ltbench.blocks.memory_bank.coreset import approximate_greedy_coreset, coreset_size, draw_starts
 from ltbench.blocks.memory_bank.denoising import WeightMethod, denoised_coreset, inliers, patch_weights
 from ltbench.blocks.memory_bank.estimate import FLOAT, BankMemory, patch_shape
 from ltbench.blocks.memory_bank.neighbours import NearestNeighbours
-from ltbench.blocks.memory_bank.rows import Precision, Rows, in_memory, select
+from ltbench.blocks.memory_bank.rows import Rows, in_memory, select
+from ltbench.blocks.memory_bank.settings import (
+    CoresetRatio,
+    EmbedDim,
+    EmbeddingKind,
+    LofK,
+    Neighbours,
+    OutlierShare,
+    PatchPrecision,
+    ProjectionDim,
+    WeightDim,
+)
 from ltbench.blocks.state import load_state, save_state
 from ltbench.core import Prediction
 from ltbench.method import ImageCounts, ImageSet, MemoryEstimate, Method, MethodInfo, Probe, Runtime
-
-_OFFICIAL = {"embedding": "official", "embed_dim": 64}
 
 
 @dataclass
@@ -34,40 +44,29 @@ class SoftPatch:
 
     info: ClassVar[MethodInfo] = MethodInfo("softpatch", "SoftPatch", paper="arXiv:2403.14233")
 
-    backbone: Annotated[str, Field(description="timm's name"), Probe("tf_efficientnet_lite1")] = (
-        "wide_resnet50_2.tv_in1k"
-    )
-    weights: Annotated[str, Field(description="pretrained, random or a checkpoint's path"), Probe("random")] = (
-        "pretrained"
-    )
-    layers: Annotated[tuple[int, ...], Field(min_length=1, description="feature levels, finest first"), Probe((2,))] = (
-        2,
-        3,
-    )
-    embedding: Annotated[Embedding, Field(description="how feature maps become patch vectors")] = "official"
-    embed_dim: Annotated[int, Field(ge=1, description="length of an official patch vector"), Probe(32, _OFFICIAL)] = (
-        1024
-    )
+    backbone: Backbone = "wide_resnet50_2.tv_in1k"
+    weights: Weights = "pretrained"
+    layers: Layers = (2, 3)
+    embedding: EmbeddingKind = "official"
+    embed_dim: EmbedDim = 1024
     weight_method: Annotated[WeightMethod, Field(description="how outlying patches are told")] = "lof"
-    lof_k: Annotated[int, Field(ge=1, description="neighbours of the local outlier factor")] = 6
-    weight_dim: Annotated[int, Field(ge=1, description="dimensions in which patches are weighed"), Probe(16)] = 128
-    outlier_share: Annotated[float, Field(ge=0, lt=1, description="tau, the share of patches left out")] = 0.15
+    lof_k: LofK = 6
+    weight_dim: WeightDim = 128
+    outlier_share: OutlierShare = 0.15
     filtering: Annotated[
         Literal["removal", "weighted"], Field(description="remove outliers before the coreset, or weigh the sampling")
     ] = "removal"
-    coreset_ratio: Annotated[float, Field(gt=0, le=1, description="share of the patches that is kept")] = 0.1
-    projection_dim: Annotated[int, Field(ge=1, description="dimensions in which the coreset measures")] = 128
+    coreset_ratio: CoresetRatio = 0.1
+    projection_dim: ProjectionDim = 128
     starting_points: Annotated[
         int,
         Field(ge=1, description="random rows that weighted sampling starts from"),
         Probe(2, {"filtering": "weighted"}),
     ] = 128
     soft_weight: Annotated[bool, Field(description="multiply scores by the weight of the nearest row")] = True
-    neighbours: Annotated[int, Field(ge=1, description="nearest rows whose squared distances are averaged")] = 1
-    patch_precision: Annotated[
-        Precision, Field(description="how training patches are kept; float16 halves them and rounds")
-    ] = "float32"
-    smoothing_sigma: Annotated[float, Field(ge=0, description="Gaussian over the map, in pixels")] = 4.0
+    neighbours: Neighbours = 1
+    patch_precision: PatchPrecision = "float32"
+    smoothing_sigma: SmoothingSigma = 4.0
 
     memory_savers: ClassVar = ({"coreset_ratio": 0.01}, {"projection_dim": 64}, {"embed_dim": 512})
 

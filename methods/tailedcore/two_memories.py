@@ -19,19 +19,28 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from ltbench.blocks.features.augmentation import Augmentation, AugmentedImages, views_of
-from ltbench.blocks.memory_bank.bank import Embedding, PatchEmbedder, score_images
+from ltbench.blocks.features.settings import Backbone, Layers, SmoothingSigma, Weights
+from ltbench.blocks.memory_bank.bank import PatchEmbedder, score_images
 from ltbench.blocks.memory_bank.coreset import coreset_size
 from ltbench.blocks.memory_bank.denoising import denoised_coreset, inliers, patch_weights
 from ltbench.blocks.memory_bank.estimate import FLOAT, BankMemory, patch_shape
 from ltbench.blocks.memory_bank.neighbours import NearestNeighbours
-from ltbench.blocks.memory_bank.rows import Precision, Rows, select
+from ltbench.blocks.memory_bank.rows import Rows, select
+from ltbench.blocks.memory_bank.settings import (
+    CoresetRatio,
+    EmbedDim,
+    EmbeddingKind,
+    LofK,
+    OutlierShare,
+    PatchPrecision,
+    ProjectionDim,
+    WeightDim,
+)
 from ltbench.blocks.memory_bank.streamed_coreset import streamed_coreset
 from ltbench.blocks.state import load_state, save_state
 from ltbench.core import Prediction
 from ltbench.errors import SpecError
-from ltbench.method import ImageCounts, ImageSet, MemoryEstimate, MethodInfo, Probe, Runtime
-
-_OFFICIAL = {"embedding": "official", "embed_dim": 64}
+from ltbench.method import ImageCounts, ImageSet, MemoryEstimate, MethodInfo, Runtime
 
 
 @dataclass
@@ -40,37 +49,24 @@ class TwoMemories(ABC):
 
     info: ClassVar[MethodInfo]
 
-    backbone: Annotated[str, Field(description="timm's name"), Probe("tf_efficientnet_lite1")] = (
-        "wide_resnet50_2.tv_in1k"
-    )
-    weights: Annotated[str, Field(description="pretrained, random or a checkpoint's path"), Probe("random")] = (
-        "pretrained"
-    )
-    layers: Annotated[tuple[int, ...], Field(min_length=1, description="feature levels, finest first"), Probe((2,))] = (
-        2,
-        3,
-    )
-    embedding: Annotated[Embedding, Field(description="how feature maps become patch vectors")] = "official"
-    embed_dim: Annotated[int, Field(ge=1, description="length of an official patch vector"), Probe(32, _OFFICIAL)] = (
-        1024
-    )
+    backbone: Backbone = "wide_resnet50_2.tv_in1k"
+    weights: Weights = "pretrained"
+    layers: Layers = (2, 3)
+    embedding: EmbeddingKind = "official"
+    embed_dim: EmbedDim = 1024
     memories: Annotated[
         Literal["both", "clean", "tail"], Field(description="which memories are searched; one alone is an ablation")
     ] = "both"
     augmentation: Annotated[Augmentation, Field(description="views of tail images that the tail memory sees")] = (
         "rotflip"
     )
-    lof_k: Annotated[int, Field(ge=1, description="neighbours of the local outlier factor")] = 6
-    weight_dim: Annotated[int, Field(ge=1, description="dimensions in which outliers are told"), Probe(16)] = 128
-    outlier_share: Annotated[float, Field(ge=0, lt=1, description="share of patches kept out of the clean memory")] = (
-        0.15
-    )
-    coreset_ratio: Annotated[float, Field(gt=0, le=1, description="share of the patches each memory keeps")] = 0.1
-    projection_dim: Annotated[int, Field(ge=1, description="dimensions in which the coreset measures")] = 128
-    patch_precision: Annotated[
-        Precision, Field(description="how training patches are kept; float16 halves them and rounds")
-    ] = "float32"
-    smoothing_sigma: Annotated[float, Field(ge=0, description="Gaussian over the map, in pixels")] = 4.0
+    lof_k: LofK = 6
+    weight_dim: Annotated[WeightDim, Field(description="dimensions in which outliers are told")] = 128
+    outlier_share: Annotated[OutlierShare, Field(description="share of patches kept out of the clean memory")] = 0.15
+    coreset_ratio: Annotated[CoresetRatio, Field(description="share of the patches each memory keeps")] = 0.1
+    projection_dim: ProjectionDim = 128
+    patch_precision: PatchPrecision = "float32"
+    smoothing_sigma: SmoothingSigma = 4.0
 
     memory_savers: ClassVar = (
         {"augmentation": "rot30flip"},

@@ -15,6 +15,7 @@ from pydantic import Field
 from torch import Tensor
 
 from ltbench.blocks.features.backbones import channels_of
+from ltbench.blocks.features.settings import Backbone, Layers, Weights
 from ltbench.blocks.features.tokens import TokenExtractor, Tokens, aligned, grid_of, predict_images, root_mean_square
 from ltbench.blocks.maps import upsample
 from ltbench.blocks.networks.attention import Grid
@@ -22,7 +23,8 @@ from ltbench.blocks.networks.reconstruction import Reconstruction
 from ltbench.blocks.state import load_state, save_state
 from ltbench.blocks.training import loop as training
 from ltbench.blocks.training.jitter import jitter
-from ltbench.blocks.training.learner import Learner, Precision, Schedule, Shard
+from ltbench.blocks.training.learner import Learner, Schedule, Shard
+from ltbench.blocks.training.settings import BatchSize, Epochs, JitterScale, LrGamma, LrStep, TrainingPrecision
 from ltbench.core import Prediction
 from ltbench.errors import SpecError
 from ltbench.method import ImageSet, Method, MethodInfo, Probe, Runtime
@@ -34,13 +36,9 @@ class UniAD:
 
     info: ClassVar[MethodInfo] = MethodInfo("uniad", "UniAD", paper="arXiv:2206.03687")
 
-    backbone: Annotated[str, Field(description="timm's name"), Probe("tf_efficientnet_lite1")] = (
-        "tf_efficientnet_b4.aa_in1k"
-    )
-    weights: Annotated[str, Field(description="pretrained, random or a checkpoint's path"), Probe("random")] = (
-        "pretrained"
-    )
-    layers: Annotated[tuple[int, ...], Field(min_length=1, description="feature levels"), Probe((2,))] = (0, 1, 2, 3)
+    backbone: Backbone = "tf_efficientnet_b4.aa_in1k"
+    weights: Weights = "pretrained"
+    layers: Annotated[Layers, Field(description="feature levels")] = (0, 1, 2, 3)
     token_stride: Annotated[int, Field(ge=1, description="pixels of a token: 224 of 16 are 14x14"), Probe(16)] = 16
     normalise: Annotated[bool, Field(description="divide features by their RMS over the training images")] = False
     width: Annotated[int, Field(ge=2, description="channels inside the transformer"), Probe(32)] = 256
@@ -49,16 +47,16 @@ class UniAD:
     ffn_width: Annotated[int, Field(ge=1, description="channels inside the feed-forward blocks")] = 1024
     dropout: Annotated[float, Field(ge=0, lt=1, description="probability of dropout in training")] = 0.1
     mask_side: Annotated[int, Field(ge=1, description="side of the hidden neighbourhood, in tokens"), Probe(1)] = 7
-    jitter_scale: Annotated[float, Field(ge=0, description="alpha of the noise on the input in training")] = 20.0
+    jitter_scale: JitterScale = 20.0
     jitter_probability: Annotated[float, Field(ge=0, le=1, description="probability of noise, one draw a step")] = 1.0
-    epochs: Annotated[int, Field(ge=1, description="passes over the training images")] = 1000
-    batch_size: Annotated[int, Field(ge=1, description="images of a step")] = 8
+    epochs: Epochs = 1000
+    batch_size: BatchSize = 8
     learning_rate: Annotated[float, Field(gt=0, description="of AdamW, at first")] = 1e-4
     weight_decay: Annotated[float, Field(ge=0, description="of AdamW"), Probe(0.5)] = 1e-4
     clip_norm: Annotated[float, Field(ge=0, description="largest norm of the gradient; 0: none"), Probe(1e-3)] = 0.1
-    lr_step: Annotated[int, Field(ge=0, description="epochs between drops of the learning rate; 0 for none")] = 800
-    lr_gamma: Annotated[float, Field(gt=0, le=1, description="factor of a drop of the learning rate")] = 0.1
-    precision: Annotated[Precision, Field(description="of training: bfloat16 is faster, less exact")] = "float32"
+    lr_step: LrStep = 800
+    lr_gamma: LrGamma = 0.1
+    precision: TrainingPrecision = "float32"
     image_score: Annotated[
         Literal["pooled_max", "mean", "std"], Field(description="of the map: MVTec's, CIFAR's, or its deviation")
     ] = "pooled_max"

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from ltbench.contract.parameters import hyper_parameters, parse_assignments, plain, resolve
 from ltbench.errors import SpecError, UnknownNameError
-from ltbench.method import Method, MethodInfo
+from ltbench.method import Method, MethodInfo, Probe
 
 
 @dataclass
@@ -89,3 +89,23 @@ def test_a_class_without_fields_is_refused() -> None:
 
     with pytest.raises(SpecError, match="dataclass"):
         hyper_parameters(cast("type[Method]", Bare))
+
+
+Ratio = Annotated[float, Field(gt=0, le=1, description="share kept"), Probe(0.3)]
+
+
+@dataclass
+class _Added:
+    info: ClassVar[MethodInfo] = MethodInfo("added", "Added")
+
+    plain: Ratio = 0.1
+    own: Annotated[Ratio, Field(description="share each memory keeps"), Probe(0.5)] = 0.2
+
+
+def test_what_a_method_adds_to_a_shared_type_wins_and_the_range_stays() -> None:
+    added = cast("type[Method]", _Added)
+    as_shared, own = hyper_parameters(added)
+    assert (as_shared.description, as_shared.probe) == ("share kept", Probe(0.3))
+    assert (own.description, own.probe, own.default) == ("share each memory keeps", Probe(0.5), 0.2)
+    with pytest.raises(SpecError, match="'own'"):
+        resolve(added, {"own": 1.5})

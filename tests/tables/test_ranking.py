@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ltbench.metrics import METRICS, Metric, registry
 from ltbench.tables.cells import Cell
 from ltbench.tables.ranking import Pairs, compare, ranked, ranked_by_test
 
@@ -59,14 +60,25 @@ def test_bold_is_what_the_test_cannot_tell_from_the_best() -> None:
     best, near, far = [0.9 + 0.001 * k for k in range(8)], [0.9 - 0.001 * (-1) ** k * k for k in range(8)], [0.5] * 8
     cells = [Cell(100 * float(np.mean(values))) for values in (far, best, near)] + [Cell(None), Cell(40.0)]
     samples = [_pairs(far), _pairs(best), _pairs(near), {}, _pairs([0.4] * 8)]
-    assert [cell.rank for cell in ranked(cells)] == [0, 1, 2, 0, 0]
-    assert [cell.rank for cell in ranked_by_test(cells, samples)] == [2, 1, 1, 0, 0]
-    assert ranked_by_test([Cell(None)], [{}]) == [Cell(None)]
+    assert [cell.rank for cell in ranked(cells, "image_auroc")] == [0, 1, 2, 0, 0]
+    assert [cell.rank for cell in ranked_by_test(cells, samples, "image_auroc")] == [2, 1, 1, 0, 0]
+    assert ranked_by_test([Cell(None)], [{}], "image_auroc") == [Cell(None)]
 
 
 def test_few_pairs_leave_all_bold() -> None:
     cells = [Cell(90.0), Cell(10.0)]
     samples = [_pairs([0.9, 0.91, 0.92, 0.93, 0.94]), _pairs([0.1] * 5)]
-    assert [cell.rank for cell in ranked_by_test(cells, samples)] == [1, 1]
+    assert [cell.rank for cell in ranked_by_test(cells, samples, "image_auroc")] == [1, 1]
     more = [_pairs([0.9 + 0.01 * k for k in range(6)]), _pairs([0.1] * 6)]
-    assert [cell.rank for cell in ranked_by_test(cells, more)] == [1, 2]
+    assert [cell.rank for cell in ranked_by_test(cells, more, "image_auroc")] == [1, 2]
+
+
+def test_the_lowest_is_best_where_lower_is_better(monkeypatch: pytest.MonkeyPatch) -> None:
+    added = Metric("image_loss", "Image loss", "image", lambda of: 1 - of.ranking.auroc, lower_is_better=True)
+    monkeypatch.setattr(registry, "METRICS", (*METRICS, added))
+    cells = [Cell(90.0), Cell(None), Cell(10.0), Cell(50.0)]
+    assert [cell.rank for cell in ranked(cells, "image_loss")] == [0, 0, 1, 2]
+    assert [cell.rank for cell in ranked(cells, "image_auroc")] == [1, 0, 0, 2]
+    samples = [{(f"c{place}", "split", 0): mean + place for place in range(8)} for mean in (90.0, 0.0, 10.0, 50.0)]
+    assert [cell.rank for cell in ranked_by_test(cells, samples, "image_loss")] == [0, 0, 1, 2]
+    assert [cell.rank for cell in ranked_by_test(cells, samples, "image_auroc")] == [1, 0, 0, 2]

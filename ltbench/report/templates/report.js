@@ -67,9 +67,10 @@
     return make("th", { scope: "col", "aria-sort": active ? (sort.ascending ? "ascending" : "descending") : "none", ...extra }, button);
   };
 
+  const lowestFirst = (key) => key === "method" || key === "split" || data.lower_is_better.includes(key.split(" ")[0]);
+
   const sortBy = (key) => {
-    const isText = key === "method" || key === "split";
-    sort.ascending = sort.key === key ? !sort.ascending : isText;
+    sort.ascending = sort.key === key ? !sort.ascending : lowestFirst(key);
     sort.key = key;
     draw();
     board.querySelector(`thead button[data-key="${CSS.escape(key)}"]`).focus();
@@ -92,7 +93,10 @@
     const several = new Set(shown.map((column) => column.metric)).size > 1;
     const rows = data.rows.filter((row) => ["dataset", "split", "method"].every((name) => [ALL, row[name]].includes(chosen(name))));
     if (sort.key !== null && !["method", "split", "seeds", ...shown.map((column) => column.key)].includes(sort.key)) sort.key = null;
-    if (sort.key === null) Object.assign(sort, { key: shown[shown.length - 1].key, ascending: false });
+    if (sort.key === null) {
+      const { key } = shown[shown.length - 1];
+      Object.assign(sort, { key, ascending: lowestFirst(key) });
+    }
     rows.sort(compare);
     board.tHead.replaceChildren(make("tr", {},
       header("method", "Method"), header("split", "Training set", { class: "text" }),
