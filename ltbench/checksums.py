@@ -1,8 +1,8 @@
 """Arrays on disk with a checksum each: what is read is what was written, or an error.
 
 One safetensors file, whose header holds under `checksums` a CRC-32 of each array's type, shape and bytes, and one of
-each other entry of the header. Every array is made contiguous before it is written: safetensors writes a strided numpy array
-as the bytes at its start (`findings/safetensors_strided_numpy.sh`).
+each other entry of the header. Every array is made contiguous before it is written: safetensors writes a strided numpy
+array as the bytes at its start (`findings/safetensors_strided_numpy.sh`).
 """
 
 from __future__ import annotations
