@@ -36,7 +36,7 @@ def array_checksum(data: NDArray[Any], kind: str, shape: Iterable[int]) -> str:
         shape: the shape.
     """
     named = zlib.crc32(f"{kind} {list(shape)}".encode())
-    return f"{zlib.crc32(data.reshape(-1).view(np.uint8), named):08x}"
+    return f"{zlib.crc32(data.reshape(-1).view(np.uint8).data, named):08x}"
 
 
 def header_of(arrays: Mapping[str, str], texts: Mapping[str, str] = NO_TEXTS) -> dict[str, str]:
