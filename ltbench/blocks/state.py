@@ -8,11 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
 
+from ltbench.checksums import read_arrays, text_checksum, write_arrays
 from ltbench.errors import DataError
 
 M = TypeVar("M")
@@ -24,8 +23,9 @@ STATE = "state.safetensors"
 def save_state(folder: Path, method: Any, arrays: Mapping[str, NDArray[Any]]) -> None:
     """Write a method's hyper-parameters (its dataclass fields) and learnt arrays to an existing folder."""
     parameters = {field.name: getattr(method, field.name) for field in dataclasses.fields(method) if field.init}
-    save_file({name: np.ascontiguousarray(array) for name, array in arrays.items()}, folder / STATE)
-    (folder / PARAMETERS).write_text(json.dumps(parameters, indent=1) + "\n", encoding="utf-8")
+    text = json.dumps(parameters, indent=1) + "\n"
+    write_arrays(folder / STATE, arrays, {PARAMETERS: text_checksum(text)})
+    (folder / PARAMETERS).write_text(text, encoding="utf-8")
 
 
 def load_state(method: type[M], folder: Path) -> tuple[M, dict[str, NDArray[Any]]]:
@@ -35,8 +35,12 @@ def load_state(method: type[M], folder: Path) -> tuple[M, dict[str, NDArray[Any]
         DataError: a file is missing or damaged.
     """
     try:
-        parameters = json.loads((folder / PARAMETERS).read_text(encoding="utf-8"))
+        text = (folder / PARAMETERS).read_text(encoding="utf-8")
+        arrays, header = read_arrays(folder / STATE)
+        if header.get(PARAMETERS, text_checksum(text)) != text_checksum(text):
+            raise ValueError(f"{PARAMETERS} with a checksum that differs")
+        parameters = json.loads(text)
         values = {name: tuple(value) if isinstance(value, list) else value for name, value in parameters.items()}
-        return method(**values), load_file(folder / STATE)
-    except (OSError, ValueError, TypeError, SafetensorError) as error:
+        return method(**values), arrays
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise DataError(f"Expected a saved {method.__name__} in {folder}, got {error}. Save it again.") from error

@@ -1,4 +1,4 @@
-"""`ltbench runs`: list, show, compare, remove and export what runs have left."""
+"""`ltbench runs`: list, show, compare, verify, remove and export what runs have left."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from ltbench.cli.options import DEFAULT_RESULTS, AsJson, Results
+from ltbench.cli.options import DEFAULT_RESULTS, AsJson, DataRoot, Results
 from ltbench.errors import SpecError
 
 app = typer.Typer(rich_markup_mode="rich")
@@ -18,7 +18,7 @@ Run = Annotated[str, typer.Argument(help="Folder of a run, or the first digits o
 
 @app.callback(invoke_without_command=True)
 def list_runs(context: typer.Context, results: Results = DEFAULT_RESULTS, as_json: AsJson = False) -> None:
-    """List the finished runs, or show, compare, remove or export some.
+    """List the finished runs, or show, compare, verify, remove or export some.
 
     Examples:
       ltbench runs
@@ -65,6 +65,37 @@ def diff(before: Run, after: Run, results: Results = DEFAULT_RESULTS, as_json: A
 
     first, second = find_run(before, results), find_run(after, results)
     print_differences(first, second, differences(first, second), as_json)
+
+
+@app.command("verify")
+def verify(
+    runs: Annotated[list[str] | None, typer.Argument(help="Folders of runs, or first digits; all by default.")] = None,
+    data_root: DataRoot = None,
+    results: Results = DEFAULT_RESULTS,
+    as_json: AsJson = False,
+) -> None:
+    """Check what runs left: checksums, image metrics by scores, pixel metrics by maps; exit with 1 if any differs.
+
+    Pixel metrics need the masks, and so --data-root; without it a line says that they were not checked.
+
+    Examples:
+      ltbench runs verify
+
+      ltbench runs verify 0123ab --data-root ~/data
+    """
+    from functools import cache
+
+    from ltbench.console.records import print_verifications
+    from ltbench.datasets.index import load_dataset
+    from ltbench.runs.progress import ConsoleProgress
+    from ltbench.runs.verification import runs_on_disk, verify_run, wanted_runs
+
+    chosen = wanted_runs(results, runs) if runs else runs_on_disk(results)
+    find = None if data_root is None else cache(lambda name: load_dataset(name, data_root))
+    progress = ConsoleProgress(quiet=as_json)
+    found = [verify_run(results, run, find) for run in progress.track(chosen, "verify")]
+    print_verifications(found, as_json)
+    raise typer.Exit(0 if all(one.ok for one in found) else 1)
 
 
 @app.command("rm")

@@ -13,6 +13,7 @@ from ltbench.console.output import new_table, open_console, print_json
 from ltbench.console.runs import print_metrics
 from ltbench.records.exports import Difference
 from ltbench.records.record import RunRecord
+from ltbench.runs.verification import RunVerification
 
 LISTED = "image_auroc"
 """The metric that a list of runs shows."""
@@ -97,6 +98,18 @@ def print_differences(before: RunRecord, after: RunRecord, differences: Sequence
         change = f"{100 * (found.after - found.before):+.2f}" if both and found.name.startswith("metrics.") else ""
         table.add_row(escape(found.name), *(escape(_text(value)) for value in (found.before, found.after)), change)
     open_console().print(table)
+
+
+def print_verifications(found: Sequence[RunVerification], as_json: bool) -> None:
+    """Print a line a run, what differs in it and what was not checked, and how many differ."""
+    if as_json:
+        print_json({"ok": all(one.ok for one in found), "runs": [asdict(one) | {"ok": one.ok} for one in found]})
+        return
+    for one in found:
+        told = "; ".join(one.faults) or (f"ok: {', '.join(one.checked)}" if one.checked else "nothing to check")
+        left = f"; not checked: {', '.join(one.unchecked)}" if one.unchecked else ""
+        print(f"{one.run}  {'DIFFERS: ' if one.faults else ''}{told}{left}")
+    print(f"{len(found)} verified, {sum(not one.ok for one in found)} with differences")
 
 
 def _text(value: Any) -> str:

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from ltbench.core import GOOD, Dataset
 from ltbench.datasets.images import DiskImages, read_mask
-from ltbench.errors import DataError, SpecError, UnknownNameError
+from ltbench.errors import SpecError, UnknownNameError
+from ltbench.records.maps import read_maps
 from ltbench.records.record import MAPS, RunRecord, read_record
 
 Kind = Literal["defect", "miss", "false alarm"]
@@ -95,17 +96,7 @@ class SavedMaps:
     _loaded: tuple[str, tuple[NDArray[np.float32], float, float]] = ("", (np.zeros((0, 0, 0), np.float32), 0.0, 1.0))
 
     def _read(self, category: str) -> tuple[NDArray[np.float32], float, float]:
-        from safetensors import SafetensorError
-        from safetensors.numpy import load_file
-
-        file = self._folder / f"{category}.safetensors"
-        try:
-            maps = load_file(file)["maps"]
-        except (OSError, SafetensorError, KeyError) as error:
-            raise DataError(f"Expected anomaly maps in {file}, got {error}. Repeat the run with --force.") from error
-        expected = len(self.record.scores[category])
-        if maps.ndim != 3 or len(maps) != expected:
-            raise DataError(f"Expected {expected} maps in {file}, got shape {maps.shape}. Repeat the run with --force.")
+        maps = read_maps(self._folder, category, len(self.record.scores[category]))
         low, high = np.quantile(maps, LIMITS)
         return maps, float(low), float(high)
 

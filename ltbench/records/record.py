@@ -17,6 +17,7 @@ from uuid import uuid4
 from ltbench.core import Metrics, Protocol, RunSpec
 from ltbench.errors import DataError, LtbenchError
 from ltbench.method import MethodInfo
+from ltbench.records.integrity import CHECKSUMS, checked, checksums_of
 from ltbench.records.schema import SCHEMA_VERSION, upgraded
 
 RECORD = "record.json"
@@ -147,8 +148,9 @@ def new_folder(target: Path) -> Iterator[Path]:
 
 
 def write_record(folder: Path, record: RunRecord) -> None:
-    """Write `record.json` into a folder."""
-    text = json.dumps(record.to_json(), indent=1, allow_nan=False)
+    """Write `record.json` into a folder, with its checksums."""
+    values = json.loads(json.dumps(record.to_json(), allow_nan=False))  # as it will be read: lists, text keys
+    text = json.dumps(values | {CHECKSUMS: checksums_of(values)}, indent=1, allow_nan=False)
     (folder / RECORD).write_text(text + "\n", encoding="utf-8")
 
 
@@ -203,7 +205,7 @@ class StoredScores(Mapping[str, list[dict[str, Any]]]):
 
 def _read(path: Path, parse: Callable[[Path], Any]) -> RunRecord:
     try:
-        return RunRecord.from_json(parse(path))
+        return RunRecord.from_json(checked(parse(path)))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(
             f"Expected a run record in {path}, got {error}. Remove the folder and repeat the run."

@@ -14,11 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ltbench.atomic import write_whole
-from ltbench.core import Dataset, Metrics, Prediction, Protocol, Sample, Split
+from ltbench.core import Dataset, Metrics, Prediction, Protocol, Sample, Split, sha256_of
 from ltbench.datasets.images import DiskImages, read_mask
 from ltbench.errors import ContractError, DataError
 from ltbench.method import ImageSet, Method
 from ltbench.metrics.groups import aggregate, evaluate_category, image_scores
+from ltbench.records.maps import write_maps
 from ltbench.runs.progress import ConsoleProgress
 
 CURVE = "learning_curve"
@@ -82,7 +83,7 @@ class Examination:
                 for path, score in zip(paths, ranked, strict=True)
             ]
             if maps is not None:
-                _save_maps(maps / f"{category}.safetensors", prediction)
+                write_maps(maps, category, prediction.maps)
         metrics, missing = aggregate(values, reasons, self.split.high, self.split.low)
         return Findings(metrics, missing, scores)
 
@@ -110,6 +111,10 @@ class LearningCurve:
         if self._file.exists():
             try:
                 stored = json.loads(self._file.read_text(encoding="utf-8"))
+                if isinstance(stored, dict):  # of before checksums: the points alone
+                    if stored["checksum"] != sha256_of(stored["points"]):
+                        raise ValueError("a checksum that differs")
+                    stored = stored["points"]
                 self._points = {point["epoch"]: point["metrics"] for point in stored}
             except (ValueError, TypeError, KeyError) as error:
                 raise DataError(
@@ -132,7 +137,8 @@ class LearningCurve:
             return
         progress = self._examination.progress
         self._points[epoch] = self._examination.findings(method, lambda _: progress.timed(CURVE)).metrics
-        write_whole(self._file, json.dumps(self.points, allow_nan=False).encode())
+        content = {"points": self.points, "checksum": sha256_of(self.points)}
+        write_whole(self._file, json.dumps(content, allow_nan=False).encode())
 
 
 def shuffled(paths: Iterable[str]) -> list[str]:
@@ -157,9 +163,3 @@ def _predict(method: Method, images: ImageSet, category: str) -> Prediction:
     except ContractError as error:
         raise ContractError(f"{method.info.name}, predicting {category}: {error}") from error
     return prediction
-
-
-def _save_maps(path: Path, prediction: Prediction) -> None:
-    from safetensors.numpy import save_file
-
-    save_file({"maps": prediction.maps}, path)

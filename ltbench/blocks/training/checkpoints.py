@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from ltbench.checksums import array_checksum, check_header, header_of
 from ltbench.errors import DataError, LtbenchError
 
 _FACTS = "facts"
@@ -36,7 +38,8 @@ def write_checkpoint(file: Path, tensors: Mapping[str, Tensor], facts: Mapping[s
         file.parent.mkdir(parents=True, exist_ok=True)
         for stale in file.parent.glob(f".{file.name}.*"):  # what a killed process left; the run's lock is ours
             stale.unlink()
-        save_file(contiguous, temporary, metadata={_FACTS: json.dumps(facts, allow_nan=False)})
+        header = header_of(_checksums(contiguous), {_FACTS: json.dumps(facts, allow_nan=False)})
+        save_file(contiguous, temporary, metadata=header)
         with temporary.open("rb+") as written:
             os.fsync(written.fileno())  # after a power cut, too, a checkpoint is the old one or the new one
         temporary.replace(file)
@@ -53,14 +56,25 @@ def read_checkpoint(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | No
     """Return the tensors and facts that `write_checkpoint` wrote, or None if there is no such file.
 
     Raises:
-        DataError: a file that is no checkpoint.
+        DataError: a file that is no checkpoint, or a damaged one; one of before checksums is taken as it is.
     """
     if not file.exists():
         return None
     try:
         with safe_open(file, framework="pt") as stored:
-            facts: dict[str, Any] = json.loads((stored.metadata() or {})[_FACTS])
+            header = dict(stored.metadata() or {})
             names = stored.keys()
-            return {name: stored.get_tensor(name) for name in names}, facts
-    except (SafetensorError, ValueError, KeyError, OSError) as error:
+            tensors = {name: stored.get_tensor(name) for name in names}
+        check_header(header, _checksums(tensors))
+        facts: dict[str, Any] = json.loads(header[_FACTS])
+        return tensors, facts
+    except (SafetensorError, ValueError, KeyError, TypeError, OSError) as error:
         raise DataError(f"Expected a checkpoint in {file}, got {error}. Remove the file to train anew.") from error
+
+
+def _checksums(tensors: Mapping[str, Tensor]) -> dict[str, str]:
+    """Return the checksum of each tensor; its bytes are read on the CPU, whatever its type."""
+    return {
+        name: array_checksum(tensor.cpu().reshape(-1).view(torch.uint8).numpy(), str(tensor.dtype), tensor.shape)
+        for name, tensor in tensors.items()
+    }
