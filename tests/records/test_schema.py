@@ -12,7 +12,7 @@ from ltbench.errors import DataError
 from ltbench.records.record import RunRecord
 from ltbench.records.schema import SCHEMA_VERSION, UPGRADES, upgraded
 
-GOLDEN = sorted((Path(__file__).parent / "golden" / "records").glob("v*.json"))
+GOLDEN = sorted((Path(__file__).parents[1] / "golden" / "records").glob("v*.json"))
 """A record of each version as it was written, `v<version>.json`; they are never rewritten.
 
 v1 was written by `ltbench run -m mean_image -s parts_step4` on the test fixture `parts`.
