@@ -49,6 +49,7 @@ class RunRecord:
         environment: versions, machine and commit.
         notes: what the method and its blocks noted (weights' hash, diagnostics).
         created: time at the end of the run, ISO 8601, UTC.
+        provenance: digests of images, weights and code that the numbers are of, or None where they were not recorded.
         schema_version: version of this layout.
     """
 
@@ -69,6 +70,7 @@ class RunRecord:
     environment: Mapping[str, Any]
     created: str
     notes: Mapping[str, Any] = field(default_factory=dict)
+    provenance: Mapping[str, Any] | None = None
     schema_version: int = SCHEMA_VERSION
 
     def to_json(self) -> dict[str, Any]:
@@ -85,7 +87,8 @@ class RunRecord:
             DataError: a field is missing, a schema version that cannot be read, or the hash does not fit the
                 specification.
         """
-        values = upgraded(values)
+        unrecorded: dict[str, Any] = {"provenance": None}
+        values = unrecorded | upgraded(values)
         wanted = set(cls.__dataclass_fields__) | {"run"}
         if set(values) != wanted:
             raise DataError(f"Expected the fields {sorted(wanted)}, got {sorted(values)}. Repeat the run with --force.")

@@ -38,6 +38,7 @@ from ltbench.runs.examination import CURVE, Examination, LearningCurve, shuffled
 from ltbench.runs.harness import Harness
 from ltbench.runs.memory import MemoryPlan, image_counts, plan_memory
 from ltbench.runs.progress import ConsoleProgress, Position
+from ltbench.runs.provenance import provenance, refuse_stale
 from ltbench.splits.checking import check_masks, check_split
 from ltbench.splits.files import find_split
 from ltbench.splits.noise import shortfalls
@@ -145,7 +146,7 @@ def run(planned: Plan, split: Split, dataset: Dataset, harness: Harness) -> Outc
 
     Raises:
         NotApplicableError: the method cannot train on the split.
-        SpecError: it does not fit in the memory limit.
+        SpecError: it does not fit in the memory limit, or what the finished run was made of has changed since.
         DataError: the split names images that the dataset lacks, or one that cannot be read.
         ContractError: the method returned something else than the contract says.
         BusyError: another process is doing the run, and the harness does not wait.
@@ -155,6 +156,7 @@ def run(planned: Plan, split: Split, dataset: Dataset, harness: Harness) -> Outc
         raise NotApplicableError(reason)
     folder, spec = run_folder(harness.results, planned.spec), planned.spec
     if (record := _finished(folder, harness)) is not None:
+        refuse_stale(record, planned.method, planned.values, split, dataset)
         return Outcome(record, folder, reused=True)
     with claimed(harness.results, spec.hash, _describe(planned, harness.progress), wait=harness.wait) as claim:
         if (record := _finished(folder, harness)) is not None:  # by another process, a moment ago
@@ -208,10 +210,11 @@ def _record(planned: Plan, split: Split, dataset: Dataset, harness: Harness, cla
     """Run a plan and put its record in place, unless another process took the run over meanwhile."""
     check_split(split, dataset)
     check_masks(split, dataset)
+    digests = provenance(planned.method, planned.values, split, dataset)
     memory = _plan_memory(planned, split, harness)
     with new_folder(run_folder(harness.results, planned.spec)) as temporary:
         (maps := temporary / MAPS).mkdir()
-        record = _run(planned, split, dataset, harness, maps, memory)
+        record = replace(_run(planned, split, dataset, harness, maps, memory), provenance=digests)
         claim.check()
         if not harness.save_maps:
             maps.rmdir()
