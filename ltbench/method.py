@@ -162,6 +162,16 @@ class Runtime:
 
 
 @dataclass(frozen=True, slots=True)
+class AddedLater:
+    """Marks a hyper-parameter that a method gained when records of it existed: its default leaves a run its name.
+
+    It stands in the annotation, beside `Field`. At the default it is left out of the `RunSpec`, so that
+    runs from before it are found and resumed; at any other value it is part of the run's hash like the others. The
+    default must give what the method did before, and must never change.
+    """
+
+
+@dataclass(frozen=True, slots=True)
 class Probe:
     """How the contract check "every hyper-parameter changes something" varies one: `Annotated[int, Probe(5)]`.
 

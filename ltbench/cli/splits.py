@@ -27,9 +27,12 @@ def make_splits(
     disjoint: Annotated[bool, typer.Option("--disjoint", help="Take contaminants out of the test set.")] = False,
     reversed_order: Annotated[bool, typer.Option("--reversed", help="Reverse the class order.")] = False,
     seed: Annotated[int, typer.Option(help="Seed of the choice of images.")] = 0,
-    official: Annotated[str | None, typer.Option(help="Import published lists: tailedcore.")] = None,
+    official: Annotated[str | None, typer.Option(help="Import published lists: tailedcore, ltad.")] = None,
     source: Annotated[str | None, typer.Option(help="URL or folder of the published lists.")] = None,
     from_list: Annotated[Path | None, typer.Option(help="Import a list: csv `role,path`, or a path a line.")] = None,
+    groups: Annotated[
+        str, typer.Option(help="High and Low of an imported list: halves, tail20, or auto (as its authors have it).")
+    ] = "auto",
     listing: Annotated[
         str | None, typer.Option(help="Order of the categories in the authors' draw (`_authors`), with commas.")
     ] = None,
@@ -47,17 +50,18 @@ def make_splits(
 
       ltbench make-splits --official tailedcore --source ~/TailedCore/manifest --data-root ~/data
 
+      ltbench make-splits --official ltad --source ~/ltad_lists --data-root ~/data
+
       ltbench make-splits --all --check --data-root ~/data
     """
     from ltbench.console.splits import print_differences, print_split
     from ltbench.datasets.index import load_listing
     from ltbench.splits.files import check_splits, write_split
-    from ltbench.splits.importers import TAILEDCORE_URL
     from ltbench.splits.making import SplitRequest
 
     request = SplitRequest(
         tuple(names or ()), dataset, every, folder, name, profile, noise, noise_rule, disjoint, reversed_order, seed,
-        official, source or TAILEDCORE_URL, from_list, tuple(filter(None, (listing or "").replace(" ", "").split(","))),
+        official, source, from_list, tuple(filter(None, (listing or "").replace(" ", "").split(","))), groups,
     )  # fmt: skip
 
     @cache

@@ -18,7 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
 from ltbench.errors import SpecError, UnknownNameError
-from ltbench.method import Method, Probe
+from ltbench.method import AddedLater, Method, Probe
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +55,11 @@ class HyperParameter:
     def probe(self) -> Probe | None:
         """How the contract check varies it, if the method says so."""
         return next((m for m in self._metadata if isinstance(m, Probe)), None)
+
+    @property
+    def is_added_later(self) -> bool:
+        """Whether runs leave it out of their identity at its default (`ltbench.method.AddedLater`)."""
+        return any(isinstance(m, AddedLater) or m is AddedLater for m in self._metadata)
 
     @property
     def _metadata(self) -> tuple[Any, ...]:
@@ -112,6 +117,18 @@ def resolve(method: type[Method], *settings: Mapping[str, Any]) -> dict[str, Any
                 raise UnknownNameError(f"hyper-parameter of {method.info.name}", name, known)
             values[name] = known[name].validate(value)
     return values
+
+
+def identifying(method: type[Method], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the hyper-parameters that name a run: all but those that were added later and have their default."""
+    later = {parameter.name: parameter.default for parameter in hyper_parameters(method) if parameter.is_added_later}
+    return {name: value for name, value in values.items() if name not in later or value != later[name]}
+
+
+def completed(method: type[Method], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a run's hyper-parameters with those that `identifying` left out, as plain JSON values."""
+    later = {parameter.name: parameter.default for parameter in hyper_parameters(method) if parameter.is_added_later}
+    return plain(later) | dict(values)
 
 
 def plain(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ltbench.blocks.features.store import scratch_folder
-from ltbench.contract.parameters import parse_assignments, plain, resolve
+from ltbench.contract.parameters import identifying, parse_assignments, plain, resolve
 from ltbench.contract.registry import choose_preset, method_class
 from ltbench.core import Dataset, RunSpec, Split
 from ltbench.datasets.images import DiskImages
@@ -137,7 +137,7 @@ def plan(
     chosen = choose_preset(cls, preset, split.name)
     values = resolve(cls, chosen.parameters, parameters or {})
     chosen_protocol = protocol_named(protocol or chosen.protocol or DEFAULT_PROTOCOL)
-    spec = RunSpec(method, plain(values), split.name, split.sha256, chosen_protocol, seed)
+    spec = RunSpec(method, plain(identifying(cls, values)), split.name, split.sha256, chosen_protocol, seed)
     return Plan(spec, chosen.name, cls, values)
 
 

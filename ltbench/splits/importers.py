@@ -21,7 +21,7 @@ from typing import Any
 from ltbench.core import Dataset, Sample, Split, TrainImages
 from ltbench.errors import DataError, SpecError, UnknownNameError
 from ltbench.splits.generate import less_contaminants, published_test
-from ltbench.splits.profiles import groups_by_size
+from ltbench.splits.groups import GroupRule, groups_of, rule_of
 from ltbench.splits.recipe import check_name, is_recipe_name
 
 ROLES = ("normal", "contaminant", "test")
@@ -149,13 +149,15 @@ class _Row:
     sample: Sample
 
 
-def import_list(file: Path, dataset: Dataset, name: str, *, disjoint: bool = False) -> Split:
+def import_list(
+    file: Path, dataset: Dataset, name: str, *, disjoint: bool = False, groups: GroupRule = "auto"
+) -> Split:
     """Return the split that a list of images describes.
 
     The list is a csv with the header `role,path` and the roles `normal`, `contaminant` and `test`, or has one path a
     line: then a training image is normal and a defective test image a contaminant. Paths are relative to the dataset's
     root. The split has the categories that the list trains on. Without test rows it tests on all their published test
-    images, contaminants included. Categories with fewer than 20 normal images are low, the others high; where all fall
+    images, contaminants included. By `tail20` categories with fewer than 20 normal images are low; where all fall
     on one side, the larger half is high.
 
     Args:
@@ -163,6 +165,7 @@ def import_list(file: Path, dataset: Dataset, name: str, *, disjoint: bool = Fal
         dataset: where its images are.
         name: of the split; it must not be the name of a recipe.
         disjoint: whether contaminants leave the test set.
+        groups: which categories are high and which low; "auto" is LTAD's halves for lists called exp or step.
 
     Raises:
         SpecError: the name stands for a recipe, or is no safe file name, or `disjoint` leaves no defective test image.
@@ -181,7 +184,10 @@ def import_list(file: Path, dataset: Dataset, name: str, *, disjoint: bool = Fal
     else:
         test = published_test(dataset, train)
     recipe = {"profile": "list", "source": file.name, "source_sha256": digest, "disjoint": disjoint}
-    return _split(name, dataset, recipe, 0, train, test)
+    rule = rule_of(name, file.name) if groups == "auto" else groups
+    if rule != "tail20":  # the rule of lists that were imported before there was another: their sha256 stays
+        recipe["groups"] = rule
+    return _split(name, dataset, recipe, 0, train, test, rule)
 
 
 def _read_list(file: Path, dataset: Dataset) -> tuple[list[_Row], str]:
@@ -250,9 +256,10 @@ def _split(
     seed: int,
     train: Mapping[str, TrainImages],
     test: Mapping[str, tuple[str, ...]],
+    groups: GroupRule = "tail20",
 ) -> Split:
     """Return a split whose head and tail follow from its counts, and whose test set from what its recipe says."""
     if recipe["disjoint"]:
         test = less_contaminants(dataset, test, train)
-    high, low = groups_by_size({category: len(images.normal) for category, images in train.items()})
+    high, low = groups_of({category: len(images.normal) for category, images in train.items()}, groups, "tail20")
     return Split(name, dataset.name, recipe, seed, high, low, train, test)

@@ -9,14 +9,16 @@ from typing import cast
 
 from ltbench.core import Split
 from ltbench.datasets.folder import index_tree
-from ltbench.errors import DataError, SpecError
+from ltbench.errors import DataError, SpecError, UnknownNameError
+from ltbench.splits.author_lists import DATASETS, import_lists
 from ltbench.splits.catalogue import NOISE_PERCENT, catalogue
 from ltbench.splits.files import Load
 from ltbench.splits.generate import make_split
+from ltbench.splits.groups import GROUP_RULES, GroupRule
 from ltbench.splits.importers import TAILEDCORE_URL, import_list, import_official
 from ltbench.splits.recipe import NOISE_RULES, NoiseRule, Profile, Recipe, parse_name
 
-OFFICIAL = "tailedcore"
+OFFICIAL = ("tailedcore", "ltad")
 """Whose published lists can be imported."""
 
 
@@ -37,8 +39,9 @@ class SplitRequest:
         reversed_order: reverse the class order.
         seed: seed of the choice of images.
         official: whose published lists to import, or None.
-        source: URL or folder of the published lists.
+        source: URL or folder of the published lists; None for where TailedCore's lie.
         from_list: a list of images to make a split of.
+        groups: which categories of an imported list are high and which low.
         listing: the order of the categories in the authors' draw, or nothing for the usual draw or the sorted order.
     """
 
@@ -54,9 +57,10 @@ class SplitRequest:
     reversed_order: bool = False
     seed: int = 0
     official: str | None = None
-    source: str = TAILEDCORE_URL
+    source: str | None = None
     from_list: Path | None = None
     listing: tuple[str, ...] = ()
+    groups: str = "auto"
 
     def recipes(self) -> list[Recipe]:
         """Return the recipes of the splits that are asked for by name.
@@ -101,6 +105,10 @@ class SplitRequest:
             "--seed": self.seed != 0,
             "--disjoint": self.disjoint and self.official is None and self.from_list is None,
         }
+        if self.groups not in GROUP_RULES:
+            raise SpecError(f"Expected --groups {', '.join(GROUP_RULES)}, got {self.groups!r}. Choose one of them.")
+        if self.groups != "auto" and self.from_list is None and self.official is None:
+            raise SpecError("Expected --groups beside an imported list, got none. Add --official or --from-list.")
         idle = [option for option, is_used in used.items() if is_used]
         if idle and (self.folder is None or self.official is not None or self.from_list is not None):
             raise SpecError(
@@ -109,8 +117,13 @@ class SplitRequest:
             )
 
     def _official(self, load: Load) -> Iterator[Split]:
-        if self.official != OFFICIAL:
-            raise SpecError(f"Expected --official {OFFICIAL}, got {self.official!r}. No others publish their lists.")
+        if self.official not in OFFICIAL:
+            raise UnknownNameError("paper with published lists", str(self.official), OFFICIAL)
+        if self.official == "ltad":
+            yield from self._of_ltad(load)
+            return
+        if self.groups == "halves":
+            raise SpecError("Expected TailedCore's own groups, got --groups halves. Leave it out, or use --from-list.")
         if self.dataset:
             datasets = [load(self.dataset)]
         else:
@@ -119,7 +132,22 @@ class SplitRequest:
             except DataError as error:
                 raise DataError(f"{error} Without VisA, MVTec AD's alone need no images: --dataset mvtec.") from error
         for dataset in datasets:
-            yield from import_official(dataset, self.source, disjoint=self.disjoint)
+            yield from import_official(dataset, self.source or TAILEDCORE_URL, disjoint=self.disjoint)
+
+    def _of_ltad(self, load: Load) -> Iterator[Split]:
+        """Yield LTAD's splits of the dataset, or of every dataset of which there are lists in the folder."""
+        folder = Path(self.source or "")
+        if self.source is None or not folder.is_dir() or self.disjoint:
+            raise SpecError(
+                "Expected --source FOLDER with LTAD's lists and no --disjoint, got others. Unpack "
+                "zenodo.org/records/10854201 there."
+            )
+        names = (self.dataset,) if self.dataset else DATASETS
+        named = [name for name in names if self.dataset or any(name in str(p).lower() for p in folder.rglob("*"))]
+        if not named:
+            raise SpecError(f"Expected files of {', '.join(DATASETS)} in {folder}, got none. Add --dataset.")
+        for name in named:
+            yield from import_lists(load(name), folder, groups=cast(GroupRule, self.groups))
 
     def _listed(self, file: Path, load: Load) -> Split:
         if self.name is None or (self.folder is None) == (self.dataset is None):
@@ -128,7 +156,7 @@ class SplitRequest:
                 "--from-list list.csv --folder ~/parts --name parts_mine."
             )
         dataset = index_tree(self.folder, self.folder.resolve().name) if self.folder else load(str(self.dataset))
-        return import_list(file, dataset, self.name, disjoint=self.disjoint)
+        return import_list(file, dataset, self.name, disjoint=self.disjoint, groups=cast(GroupRule, self.groups))
 
     def _own_recipe(self, dataset: str) -> Recipe:
         if 0 < self.noise < 1:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from ltbench.tables.paper import PaperTable
+from ltbench.tables.paper import OWN_DRAW, PaperTable
 
 Status = Literal["agrees", "differs", "doubtful"]
 
@@ -24,8 +24,9 @@ class Agreement:
         measured: mean over seeds.
         seeds: how many.
         published: what the paper prints.
-        status: "doubtful" where the published number is flagged, so that it decides nothing.
-        note: what there is to say of the published number.
+        status: "doubtful" where the published number is flagged, or the images are not those of the authors' lists: it
+            decides nothing.
+        note: what there is to say of the published number, or of the images.
         source: where it stands.
     """
 
@@ -61,12 +62,14 @@ def agreements(name: str, filled: PaperTable, tolerance: float) -> list[Agreemen
         if cell.mean is None or printed.value is None:
             continue
         status: Status = "agrees" if abs(cell.mean - printed.value) <= tolerance + 1e-9 else "differs"
-        if printed.flag:
+        own_draw = column.is_own_draw(filled.lines[line].runs)
+        if printed.flag or own_draw:
             status = "doubtful"
+        note = "; ".join(filter(None, (printed.note, OWN_DRAW if own_draw else "")))
         found.append(
             Agreement(
                 name, printed.method, column.column.split, printed.metric, printed.group, cell.mean, cell.count,
-                printed.value, status, printed.note, printed.source,
+                printed.value, status, note, printed.source,
             )
         )  # fmt: skip
     return found

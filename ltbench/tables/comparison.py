@@ -158,7 +158,8 @@ def _variant_title(line: Line, lines: Sequence[Line]) -> str:
     differing = {
         name for other in family for name in own.parameters if other.parameters.get(name) != own.parameters[name]
     }
-    return f"{line.title} ({', '.join(assigned({name: own.parameters[name] for name in differing}))})"
+    told = assigned({name: own.parameters[name] for name in differing})
+    return f"{line.title} ({', '.join(told)})" if told else line.title
 
 
 def _beside_preset(found: Measurement, has_presets: bool) -> str | None:

@@ -13,7 +13,7 @@ from ltbench.tables.layouts import Layout, LayoutColumn, LayoutRow
 from ltbench.tables.measurements import NOT_RUN, Measurement, Reasons, base_name, cell_of
 from ltbench.tables.published import Published, PublishedNumbers
 from ltbench.tables.ranking import pairs_of, ranked, ranked_by_test
-from ltbench.tables.variants import assigned, overrides
+from ltbench.tables.variants import assigned, overrides, whole
 
 NOT_HERE = "not in ltbench"
 OWN_DRAW = "images drawn by ltbench, not the authors' lists"
@@ -40,6 +40,11 @@ class PaperColumn:
             if own := [found for found in fitting if found.base == base]:
                 return own
         return []
+
+    def is_own_draw(self, measurements: Sequence[Measurement]) -> bool:
+        """Return whether the runs of a row have images drawn by ltbench where the paper has lists of its own."""
+        own = self.runs(measurements)
+        return bool(own) and self.of.official is not None and own[0].base != self.accepted[0]
 
 
 @dataclass
@@ -189,7 +194,8 @@ def _lines(
 
 
 def _has(found: Measurement, parameters: Mapping[str, Any]) -> bool:
-    return all(found.parameters.get(name) == value for name, value in parameters.items())
+    own = whole(found.method.name, found.parameters)
+    return all(own.get(name) == value for name, value in parameters.items())
 
 
 def _cell(line: PaperLine, column: PaperColumn, reasons: Reasons) -> Cell:
@@ -219,7 +225,7 @@ def _finished(
         cells = ranked(cells, column.column.metric)
     finished = []
     for number, (cell, own) in enumerate(zip(cells, runs, strict=True)):
-        drawn = own and column.of.official and filled.published and own[0].base != column.accepted[0]
+        drawn = filled.published and column.is_own_draw(own)
         cell = replace(cell, mark=marks.letter(OWN_DRAW if drawn else ""))
         printed = filled.published.get((number, place)) if placement != "off" else None
         finished.append(cell if printed is None else _with_published(cell, printed, marks))

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-from ltbench.contract.parameters import plain, resolve
+from ltbench.contract.parameters import completed, plain, resolve
 from ltbench.contract.registry import Preset, method_class, presets
 from ltbench.errors import LtbenchError
 
@@ -20,18 +20,33 @@ def overrides(method: str, preset: str, parameters: Mapping[str, Any]) -> dict[s
     Args:
         method: registry name.
         preset: the preset that the record names; "defaults" for none.
-        parameters: every hyper-parameter of the run.
+        parameters: those of the run; what it leaves out at its default (`AddedLater`) counts as its default.
     """
     known = _values(method, preset)
     if known is None:
         return None
-    return {name: value for name, value in parameters.items() if name not in known or known[name] != value}
+    return {
+        name: value for name, value in whole(method, parameters).items() if name not in known or known[name] != value
+    }
+
+
+def whole(method: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a run's hyper-parameters with those that it leaves out at their defaults (`AddedLater`), if known."""
+    return _left_out(method) | dict(parameters)
 
 
 def assigned(values: Mapping[str, Any]) -> list[str]:
     """Return hyper-parameters as `-p` takes them, `name=value`, by name."""
     texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in values.items()}
     return [f"{name}={text}" for name, text in sorted(texts.items())]
+
+
+@cache
+def _left_out(method: str) -> dict[str, Any]:
+    try:
+        return completed(method_class(method), {})
+    except LtbenchError:  # a record of a method that is not installed
+        return {}
 
 
 @cache

@@ -10,9 +10,10 @@ from pydantic import Field
 from ltbench.blocks.training.learner import Precision
 from ltbench.blocks.training.settings import BatchSize
 from ltbench.blocks.vision_language import Pixels
-from ltbench.method import Probe
+from ltbench.method import AddedLater, Probe
 
 from .names import NameStart
+from .scores import ImageScore
 from .semantics import Pooling, Projection
 
 _SHARED_LAYERS = {"layers": (0, 2)}  # that both models of the check have
@@ -64,7 +65,7 @@ class HyperParameters:
         Literal["light", "mirror"],
         Field(description="mirror: the image encoder's blocks in reverse"),
         Probe("mirror", _LAYERS),
-    ] = "light"
+    ] = "mirror"
     decoder_output: Annotated[
         Literal["layers", "tokens"],
         Field(description="layers: each layer's map in its size; tokens: all on the patches' grid"),
@@ -105,11 +106,22 @@ class HyperParameters:
     abnormal_prompts: Annotated[
         tuple[str, ...], Field(min_length=1, description="as normal_prompts, of a defect"), Probe(("a damaged",))
     ] = ("a broken",)
+    learn_texts: Annotated[
+        bool,
+        Field(description="whether phase 2 learns each category's vectors of normal and abnormal; no prompt is read"),
+        AddedLater(),
+    ] = False
     semantic_weight: Annotated[float, Field(ge=0, description="lambda, the factor of the semantic score")] = 500.0
     balance: Annotated[
         Literal["none", "train"],
         Field(description="train: semantic scores are first scaled to vary as errors do on training images"),
     ] = "none"
+
+    image_score: Annotated[
+        ImageScore,
+        Field(description="mean: the highest average over 16x16 pixels of the map, as UniAD; max: its highest pixel"),
+        AddedLater(),
+    ] = "mean"
 
     epochs: Annotated[int, Field(ge=1, description="epochs of phase 2")] = 500
     batch_size: BatchSize = 8
@@ -131,4 +143,9 @@ class HyperParameters:
     @property
     def needs_first_phase(self) -> bool:
         """Whether phase 2 uses anything of phase 1: synthetic features, or learnt names in the prompts."""
-        return self.p_real_rule == "by_count" or self.p_real < 1 or (self.semantic and self.learn_names)
+        return self.p_real_rule == "by_count" or self.p_real < 1 or self._reads_learnt_names
+
+    @property
+    def _reads_learnt_names(self) -> bool:
+        """Whether the semantic module's prompts hold names that phase 1 learns."""
+        return self.semantic and self.learn_names and not self.learn_texts

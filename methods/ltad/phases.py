@@ -16,7 +16,7 @@ from ltbench.blocks.vision_language import TextEncoder
 
 from .data import TrainingFeatures, to_patches
 from .names import PseudoNames, text_vectors
-from .semantics import SemanticProjections, abnormal_logits, semantic_loss
+from .semantics import LearntTexts, SemanticProjections, abnormal_logits, semantic_loss
 from .synthesis import Synthesiser, synthesis_loss
 
 
@@ -78,11 +78,24 @@ class Detector(nn.Module):
     Args:
         reconstruction: rebuilds patches, or None.
         projections: take patches into the space of texts, or None.
+        learnt: texts' vectors that are learnt here, or None for those of the text encoder.
     """
 
-    def __init__(self, reconstruction: Reconstruction | None, projections: SemanticProjections | None) -> None:
+    def __init__(
+        self,
+        reconstruction: Reconstruction | None,
+        projections: SemanticProjections | None,
+        learnt: LearntTexts | None = None,
+    ) -> None:
         super().__init__()
-        self.reconstruction, self.projections = reconstruction, projections
+        self.reconstruction, self.projections, self.learnt = reconstruction, projections, learnt
+
+    def prompts(self, texts: Texts, categories: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Return the vectors of "normal" and "abnormal" of some categories: learnt ones, or those of the prompts."""
+        if self.learnt is not None:
+            pair: tuple[Tensor, Tensor] = self.learnt(categories)
+            return pair
+        return texts.normal[categories], texts.abnormal[categories]
 
     def errors(self, patches: Tensor, *, mean: bool) -> Tensor:
         """Return the squared error of each rebuilt patch, (B, N): the sum or the mean over its channels."""
@@ -145,8 +158,7 @@ class DetectorTask:
             squares = (self.detector.reconstruction(noised, shard.draws) - clean).square()
             loss = loss + (squares.mean(dim=-1) if self.mean else squares.sum(dim=-1)).mean()
         if self.detector.projections is not None:
-            categories = self.features.categories[shard.indices]
-            texts = (self.texts.normal[categories], self.texts.abnormal[categories])
+            texts = self.detector.prompts(self.texts, self.features.categories[shard.indices].tolist())
             loss = loss + semantic_loss(
                 self.detector.logits(clean, *texts, self.temperature),
                 self.detector.logits(noised, *texts, self.temperature),

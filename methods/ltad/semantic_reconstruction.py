@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Self, cast
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from ltbench.blocks.features.tokens import grid_of
 from ltbench.blocks.maps import upsample
@@ -33,7 +33,8 @@ from .first_phase import DEPENDS_ON, FirstPhase
 from .hyper_parameters import HyperParameters
 from .names import text_vectors
 from .phases import Detector, DetectorTask, Synthesis, Texts
-from .semantics import SemanticProjections
+from .scores import image_score
+from .semantics import LearntTexts, SemanticProjections
 
 Assign = Callable[[int, Tensor], int]
 """Gives the category of a test image, as an index, of its place and its scaled code (D,)."""
@@ -108,7 +109,7 @@ class SemanticReconstruction(HyperParameters, ABC):
     def predict(self, images: ImageSet) -> Prediction:
         """Score patches by |rebuilt - patch|^2 + lambda * P(abnormal | patch, category) (equation 5), without noise.
 
-        The grid is resized bilinearly, corners on corners; an image's score is the highest 16x16 average of its map.
+        The grid is resized bilinearly, corners on corners; `image_score` says how an image is scored by its map.
         """
         if grid_of(images.size, self.stride) != self.grid_:
             raise ContractError(f"Expected images of {self.grid_} patches as in training, got {images.size} pixels.")
@@ -116,7 +117,7 @@ class SemanticReconstruction(HyperParameters, ABC):
         maps = np.empty((len(images), *images.size), np.float32)
         for index, patches in enumerate(in_order(self._tasks(images), self._model.images.workers)):
             maps[index] = upsample(patches, images.size, align_corners=True)
-            scores[index] = highest_mean(maps[index])
+            scores[index] = image_score(maps[index], self.image_score)
         return Prediction(scores, maps)
 
     def save(self, folder: Path) -> None:
@@ -170,7 +171,7 @@ class SemanticReconstruction(HyperParameters, ABC):
 
     def _detector(self, runtime: Runtime) -> Detector:
         channels = self._model.channels
-        reconstruction = projections = None
+        reconstruction = projections = learnt = None
         if self.reconstruct:
             reconstruction = Reconstruction(
                 sum(channels),
@@ -187,7 +188,9 @@ class SemanticReconstruction(HyperParameters, ABC):
             with torch.random.fork_rng(devices=[]):
                 torch.default_generator.manual_seed(runtime.seed)
                 projections = SemanticProjections(channels, self._model.code_dim, self.projection, self.pooling)
-        return Detector(reconstruction, projections).to(runtime.device)
+            if self.learn_texts:
+                learnt = LearntTexts(len(self.categories_), self._model.code_dim, runtime.seed)
+        return Detector(reconstruction, projections, learnt).to(runtime.device)
 
     def _train_detector(self, features: TrainingFeatures, synthesis: Synthesis, runtime: Runtime) -> None:
         """Train phase 2. The networks of phase 1 are only used, and their gradients never asked for."""
@@ -262,8 +265,8 @@ class SemanticReconstruction(HyperParameters, ABC):
             errors = self.detector_.errors(patches, mean=self.reduction == "mean")
             errors = errors.sqrt() if self.error == "root" else errors
         if self.detector_.projections is not None:
-            normal, abnormal = (vectors[category][None] for vectors in (self.texts_.normal, self.texts_.abnormal))
-            posteriors = self.detector_.logits(patches, normal, abnormal, self.temperature).sigmoid()
+            texts = self.detector_.prompts(self.texts_, [category])
+            posteriors = self.detector_.logits(patches, *texts, self.temperature).sigmoid()
         return errors, posteriors
 
     def _named(self, category: int) -> int:
@@ -273,9 +276,3 @@ class SemanticReconstruction(HyperParameters, ABC):
         cycle = np.random.default_rng(self.seed_).permutation(len(self.categories_))
         place = int(np.flatnonzero(cycle == category)[0])
         return int(cycle[(place + 1) % len(cycle)])
-
-
-def highest_mean(anomaly_map: NDArray[np.float32], side: int = 16) -> float:
-    """Return the highest average of a map (H, W) over squares of `side` pixels, as UniAD scores images."""
-    image = torch.from_numpy(anomaly_map)[None, None]
-    return float(nn.functional.avg_pool2d(image, min(side, *anomaly_map.shape), stride=1).max())

@@ -37,6 +37,29 @@ class SemanticProjections(nn.Module):
         return vectors.amax(dim=0) if self.pooling == "max" else vectors.mean(dim=0)
 
 
+class LearntTexts(nn.Module):
+    """The vectors of "normal" and "abnormal" of each category as parameters, in place of a text encoder (row 8.2).
+
+    Each category's are a parameter of its own: an optimiser leaves those that a step does not see as they are.
+
+    Args:
+        categories: how many.
+        dim: length of a vector.
+        seed: of the values before training, Gaussian with the deviation dim^-1/2; the paper does not say.
+    """
+
+    def __init__(self, categories: int, dim: int, seed: int) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(seed)
+        drawn = torch.randn(categories, 2, dim, generator=generator) * dim**-0.5
+        self.vectors = nn.ParameterList([nn.Parameter(pair.clone()) for pair in drawn])
+
+    def forward(self, categories: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Return the normal and the abnormal vectors of some categories, (len(categories), dim) each."""
+        pairs = torch.stack([self.vectors[category] for category in categories])
+        return pairs[:, 0], pairs[:, 1]
+
+
 def abnormal_logits(vectors: Tensor, normal: Tensor, abnormal: Tensor, temperature: float = 1.0) -> Tensor:
     """Return the logits of "abnormal", (B, N): a softmax over two texts is a sigmoid of their difference.
 

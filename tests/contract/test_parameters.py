@@ -8,9 +8,16 @@ from typing import Annotated, Any, ClassVar, Literal, cast
 import pytest
 from pydantic import Field
 
-from ltbench.contract.parameters import hyper_parameters, parse_assignments, plain, resolve
+from ltbench.contract.parameters import (
+    completed,
+    hyper_parameters,
+    identifying,
+    parse_assignments,
+    plain,
+    resolve,
+)
 from ltbench.errors import SpecError, UnknownNameError
-from ltbench.method import Method, MethodInfo, Probe
+from ltbench.method import AddedLater, Method, MethodInfo, Probe
 
 
 @dataclass
@@ -109,3 +116,25 @@ def test_what_a_method_adds_to_a_shared_type_wins_and_the_range_stays() -> None:
     assert (own.description, own.probe, own.default) == ("share each memory keeps", Probe(0.5), 0.2)
     with pytest.raises(SpecError, match="'own'"):
         resolve(added, {"own": 1.5})
+
+
+@dataclass
+class _Grown(_Fields):
+    rule: Annotated[Literal["mean", "max"], Field(description="new"), AddedLater()] = "mean"
+    window: Annotated[tuple[int, ...], AddedLater] = (3, 3)
+
+
+GROWN = cast("type[Method]", _Grown)
+
+
+def test_what_was_added_later_is_left_out_of_a_run_at_its_default_alone() -> None:
+    before = plain(resolve(FIELDS))
+    assert plain(identifying(GROWN, resolve(GROWN))) == before
+    assert identifying(GROWN, resolve(GROWN, {"rule": "mean", "window": [3, 3]})) == identifying(GROWN, resolve(GROWN))
+    assert plain(identifying(GROWN, resolve(GROWN, {"rule": "max"}))) == before | {"rule": "max"}
+    assert identifying(GROWN, resolve(GROWN, {"ratio": 0.1})).keys() >= {"ratio"}, "others stay at their default"
+
+
+def test_what_a_run_leaves_out_counts_as_its_default() -> None:
+    kept = plain(identifying(GROWN, resolve(GROWN, {"window": [5]})))
+    assert completed(GROWN, kept) == plain(resolve(GROWN, {"window": [5]}))

@@ -157,14 +157,31 @@ def test_overrides_are_what_a_preset_does_not_say() -> None:
 
 
 def test_agreement_has_a_tolerance_and_forgives_doubtful_numbers(patchcore: MakeRecord) -> None:
-    filled = _filled("tailedcore-1", [patchcore("mvtec_k1_noisy10_seed1", 0.8101)])  # printed: 80.01
+    filled = _filled("tailedcore-1", [patchcore("mvtec_k1_noisy10_official1", 0.8101)])  # printed: 80.01
     (found,) = [own for own in agreements("tailedcore-1", filled, 1.0) if own.group == "avg"]
     assert (found.status, found.published) == ("agrees", 80.01)
     assert found.difference == pytest.approx(1.0)
     assert not all_agree(agreements("tailedcore-1", filled, 0.9))
-    far = _filled("tailedcore-1", [patchcore("mvtec_k4_noisy10_seed1", 0.1)])
+    far = _filled("tailedcore-1", [patchcore("mvtec_k4_noisy10_official1", 0.1)])
     (doubtful,) = [own for own in agreements("tailedcore-1", far, 1.0) if own.group == "avg"]
     assert doubtful.status == "doubtful" and "its parts give" in doubtful.note
+
+
+def test_images_drawn_by_ltbench_decide_nothing(patchcore: MakeRecord) -> None:
+    filled = _filled("tailedcore-1", [patchcore("mvtec_k1_noisy10_seed1", 0.1)])
+    found = agreements("tailedcore-1", filled, 1.0)
+    assert found and all(own.status == "doubtful" and OWN_DRAW in own.note for own in found)
+    assert all_agree(found)
+    both = [patchcore("mvtec_k1_noisy10_seed1", 0.1), patchcore("mvtec_k1_noisy10_official1", 0.1)]
+    theirs = agreements("tailedcore-1", _filled("tailedcore-1", both), 1.0)
+    assert {own.status for own in theirs if OWN_DRAW not in own.note} >= {"differs"}
+    assert not all_agree(theirs)
+
+
+@pytest.mark.parametrize("name", [name for name in layouts() if name.startswith(("ltad-", "tailedcore-"))])
+def test_every_column_of_both_papers_has_the_authors_lists(name: str) -> None:
+    for column in layout_named(name).columns:
+        assert column.official == f"{column.split}_official"
 
 
 def test_unknown_layouts_and_broken_files_are_told(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ TAILS = {"mvtec": 9 / 15, "visa": 7 / 12}
 """TailedCore's share of K-shot categories."""
 CELLS = {  # rows x columns of each printed table
     ("ltad", "3"): 8 * 4 * 2, ("ltad", "4"): 5 * 6 * 2, ("ltad", "5"): 5 * 6 * 2, ("ltad", "6"): 8 * 6,
-    ("ltad", "7"): 4 * 6, ("ltad", "8"): 2 * 6, ("ltad", "9"): 4 * 4 * 2,
+    ("ltad", "7"): 4 * 6, ("ltad", "8"): 3 * 6, ("ltad", "9"): 4 * 4 * 2,
     **{("tailedcore", table): 7 * 3 * 3 for table in "1234"},
 }  # fmt: skip
 
@@ -162,7 +162,7 @@ def test_what_nothing_computes_is_as_it_was_read() -> None:
 
     python -c "from tests.tables.test_published import digest; print(digest())"
     """
-    assert digest() == "b332d0bd95765b4d"
+    assert digest() == "6e05bf458a1a6614"
 
 
 def digest() -> str:

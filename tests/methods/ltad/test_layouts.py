@@ -33,7 +33,9 @@ def test_every_row_has_its_presets(table: str, row: LayoutRow) -> None:
         assert all(name.startswith(opening) for name in fitting & own)
     elif table in DATASETS:
         assert fitting == (
-            {"ablation_no_sad", "ablation_6_8"} if "w/o" in row.published else {f"paper_{DATASETS[table]}"}
+            {"ablation_no_sad", "ablation_6_8", "ablation_length_2"}
+            if "w/o" in row.published
+            else {f"paper_{DATASETS[table]}"}
         ), "lambda differs by dataset"
     else:
         assert f"ablation_{number}" in fitting

@@ -27,7 +27,8 @@ from methods.ltad.first_phase import DEPENDS_ON, FirstPhase
 from methods.ltad.method import LTAD
 from methods.ltad.method_labelfree import LTADLabelFree
 from methods.ltad.phases import Detector, DetectorTask, Synthesis, Texts
-from methods.ltad.semantic_reconstruction import highest_mean
+from methods.ltad.scores import highest_mean
+from methods.ltad.semantics import LearntTexts
 from methods.ltad.synthesis import Synthesiser
 from tests.methods.ltad.conftest import Fit, FitLabelFree, nameless
 
@@ -394,6 +395,45 @@ class TestImageScore:
         assert highest_mean(image) == 1.0
 
 
+class TestLearntTexts:
+    """Row 8.2: the vectors of "normal" and "abnormal" of each category are parameters of phase 2."""
+
+    def test_they_are_learnt_for_each_category_and_no_prompt_is_read(self, fit: Fit) -> None:
+        method = fit(reconstruct=False, learn_texts=True)
+        learnt = cast(Any, method.detector_).learnt
+        fresh = LearntTexts(len(method.categories_), method._model.code_dim, method.seed_)
+        assert len(learnt.vectors) == len(method.categories_)
+        for now, start in zip(learnt.vectors, fresh.vectors, strict=True):
+            assert now.shape == (2, method._model.code_dim)
+            assert not torch.equal(now[0], start[0])
+            assert not torch.equal(now[1], start[1])
+
+    def test_prompts_change_nothing(self, subject: Subject, fit: Fit) -> None:
+        first, second = (
+            fit(reconstruct=False, learn_texts=True, abnormal_prompts=(prompt,)).predict(subject.good).maps
+            for prompt in ("a broken", "a damaged")
+        )
+        assert np.array_equal(first, second)
+
+    def test_alone_on_real_features_they_need_no_first_phase(self) -> None:
+        assert not LTAD(reconstruct=False, learn_texts=True, p_real=1.0).needs_first_phase
+        assert LTAD(reconstruct=False, p_real=1.0).needs_first_phase
+
+    def test_they_are_saved(self, subject: Subject, fit: Fit, tmp_path: Path) -> None:
+        method = fit(reconstruct=False, learn_texts=True)
+        method.save(tmp_path)
+        again = LTAD.load(tmp_path).predict(subject.good)
+        assert np.array_equal(again.maps, method.predict(subject.good).maps)
+
+
+def test_the_image_score_is_a_choice(subject: Subject, fit: Fit) -> None:
+    found = fit(image_score="max").predict(subject.good)
+    assert np.array_equal(found.scores, found.maps.max(axis=(1, 2)))
+    usual = fit().predict(subject.good)
+    assert np.array_equal(usual.maps, found.maps)
+    assert (usual.scores < found.scores).all()
+
+
 class TestPresets:
     def test_lambda_by_dataset(self) -> None:
         known = presets(LTAD)
@@ -401,11 +441,21 @@ class TestPresets:
         assert weights == {"mvtec": 500, "visa": 400, "dagm": 300}
 
     def test_every_row_of_the_papers_tables_has_one(self) -> None:
-        rows = {"6": range(2, 9), "7": range(1, 5), "8": range(1, 3), "length": (1, 3, 4, 5, 6, 7, 8)}
+        rows = {"6": range(2, 9), "7": range(1, 5), "8": range(1, 4), "length": range(1, 9)}
         wanted = {f"ablation_{table}_{row}" for table, numbers in rows.items() for row in numbers}
         openings = [("a", "a_normal", "a_good", "a_flawless"), ("a_broken", "a_damaged", "an_abnormal", "a_defective")]
         wanted |= {f"ablation_9_{normal}_{abnormal}" for normal in openings[0] for abnormal in openings[1]}
         assert wanted <= set(presets(LTAD))
+
+    def test_the_papers_settings_take_the_mirror_decoder(self) -> None:
+        for name, preset in presets(LTAD).items():
+            wanted = "light" if name in ("offline", "check") else "mirror"
+            assert resolve(LTAD, preset.parameters)["decoder"] == wanted, name
+
+    def test_the_lengths_of_figure_6_have_no_semantic_module(self) -> None:
+        lengths = {name: p.parameters for name, p in presets(LTAD).items() if name.startswith("ablation_length_")}
+        assert [p["name_length"] for p in lengths.values()] == list(range(1, 9))
+        assert all(p["semantic"] is False for p in lengths.values())
 
     def test_no_two_are_the_same_run_but_those_that_two_tables_print(self) -> None:
         alike: dict[str, set[str]] = {}
@@ -413,6 +463,6 @@ class TestPresets:
             alike.setdefault(repr(plain(resolve(LTAD, preset.parameters))), set()).add(name)
         found = [names for names in alike.values() if len(names) > 1]
         assert sorted(map(sorted, found)) == [
-            ["ablation_6_8", "ablation_no_sad"],
-            ["ablation_7_4", "ablation_9_a_a_broken"],
+            ["ablation_6_8", "ablation_length_2", "ablation_no_sad"],
+            ["ablation_7_4", "ablation_8_3", "ablation_9_a_a_broken"],
         ]
