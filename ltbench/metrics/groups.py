@@ -73,6 +73,21 @@ def evaluate_category(
     return CategoryMetrics(images.values | pixels.values, images.reasons | pixels.reasons)
 
 
+def evaluate_images(scores: ArrayLike, labels: ArrayLike, protocol: Protocol) -> CategoryMetrics:
+    """Return the image metrics of one category from its image scores alone.
+
+    Args:
+        scores: (N,) image scores, after the protocol's rule.
+        labels: (N,) True for an anomalous image.
+        protocol: names the metrics.
+
+    Raises:
+        ContractError: scores that are not finite.
+        DataError: labels that do not fit the scores.
+    """
+    return _level("image", lambda: _images(scores, checked_labels(labels)), protocol)
+
+
 def _level(level: Level, scored: Callable[[], Scored], protocol: Protocol) -> CategoryMetrics:
     """Return the metrics of a level; where its scores cannot be ranked, the reason is that of each."""
     metrics = {metric.id(protocol.aupro_limit): metric for metric in METRICS if metric.level == level}

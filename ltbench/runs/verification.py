@@ -14,8 +14,8 @@ import numpy as np
 from ltbench.blocks.training.checkpoints import read_checkpoint
 from ltbench.core import GOOD, Dataset
 from ltbench.errors import DataError, LtbenchError, SpecError
-from ltbench.metrics.groups import IMAGE_METRICS, aggregate, evaluate_category, image_scores
-from ltbench.metrics.ranking import UndefinedMetricError, ranking_metrics
+from ltbench.metrics.groups import aggregate, evaluate_category, evaluate_images, image_scores
+from ltbench.metrics.registry import METRICS, Level
 from ltbench.records.integrity import CHECKSUMS, damaged_parts
 from ltbench.records.maps import read_maps
 from ltbench.records.record import MAPS, RECORD, RunRecord, checkpoints_folder
@@ -130,14 +130,10 @@ class _Check:
         values: dict[str, dict[str, float]] = {}
         reasons: dict[str, dict[str, str]] = {}
         for category, entries in record.scores.items():
-            values[category], reasons[category] = {}, {}
             scores = np.array([entry["score"] for entry in entries])
             labels = np.array([entry["defect_type"] != GOOD for entry in entries])
-            try:
-                values[category] = dict(zip(IMAGE_METRICS, ranking_metrics(scores, labels), strict=True))
-            except UndefinedMetricError as undefined:
-                reasons[category] = dict.fromkeys(IMAGE_METRICS, str(undefined))
-        self._compare(record, values, reasons, IMAGE_METRICS, "scores")
+            values[category], reasons[category] = evaluate_images(scores, labels, record.spec.protocol)
+        self._compare(record, values, reasons, _ids("image", record), "scores")
         self.checked.append("image metrics")
 
     def _maps(self, record: RunRecord) -> None:
@@ -163,8 +159,7 @@ class _Check:
                 self.faults.append(str(error))
         self.checked.append("maps")
         if dataset is not None and len(values) == len(record.scores):
-            names = {name for own in (*values.values(), *reasons.values()) for name in own} - set(IMAGE_METRICS)
-            self._compare(record, values, reasons, tuple(sorted(names)), "saved maps")
+            self._compare(record, values, reasons, _ids("pixel", record), "saved maps")
             self.checked.append("pixel metrics")
         elif dataset is not None:
             self.unchecked.append("pixel metrics (the maps of some categories are not whole)")
@@ -200,3 +195,10 @@ class _Check:
 
 def _text(value: float | None) -> str:
     return "none" if value is None else f"{value:.6f}"
+
+
+def _ids(level: Level, record: RunRecord) -> tuple[str, ...]:
+    """Return the ids of the metrics of a level that a record has; older records lack later metrics."""
+    limit = record.spec.protocol.aupro_limit
+    known = {*record.metrics, *record.missing}
+    return tuple(name for metric in METRICS if metric.level == level and (name := metric.id(limit)) in known)
