@@ -15,7 +15,7 @@ import pytest
 
 from ltbench.cli import main
 from ltbench.errors import DataError, SpecError
-from ltbench.records.record import RunRecord
+from ltbench.records.record import RunRecord, read_record
 from ltbench.report.leaderboard import leaderboard
 from ltbench.report.page import make_page, write_page
 from ltbench.report.pictures import galleries
@@ -105,7 +105,7 @@ def test_galleries_need_maps_and_images(mapped_page: Path, records: list[RunReco
     assert "parts_step4" in text and "smoothing_sigma=2" in text
     assert galleries(records, tmp_path, None) == ([], [])
     results = mapped_page.parents[1]
-    found = [RunRecord.from_json(json.loads(path.read_text())) for path in results.glob("runs/*/record.json")]
+    found = [read_record(path.parent) for path in results.glob("runs/*/record.json")]
     shown, problems = galleries(found, results, tmp_path / "nowhere")
     assert shown == [] and problems[0].startswith("No heat maps of parts_step4: Expected")
 
