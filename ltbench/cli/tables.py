@@ -86,6 +86,7 @@ def compare(
         list[str] | None, typer.Argument(help="Published tables; all by default.", autocompletion=complete_layouts)
     ] = None,
     tolerance: Annotated[float, typer.Option(help="Largest difference that agrees, in percentage points.")] = 1.0,
+    claims: Annotated[bool, typer.Option("--claims", help="What the papers say of their tables, beside runs.")] = False,
     results: Results = DEFAULT_RESULTS,
     as_json: AsJson = False,
 ) -> None:
@@ -97,10 +98,13 @@ def compare(
       ltbench compare
 
       ltbench compare tailedcore-1 tailedcore-3 --tolerance 0.5 --json
+
+      ltbench compare ltad-5 --claims
     """
-    from ltbench.console.tables import print_agreements
+    from ltbench.console.tables import print_agreements, print_verdicts
     from ltbench.tables.agreement import agreements, all_agree
     from ltbench.tables.cells import METRIC_TITLES
+    from ltbench.tables.claims import published_claims, verdicts
     from ltbench.tables.layouts import layout_named, layouts
     from ltbench.tables.paper import fill
     from ltbench.tables.published import published_numbers
@@ -108,11 +112,12 @@ def compare(
     wanted = {name: layout_named(name) for name in papers or layouts()}
     runs = _measured(results, list(METRIC_TITLES))
     numbers = published_numbers()
-    found = [
-        agreement
-        for name, layout in wanted.items()
-        for agreement in agreements(name, fill(layout, runs, numbers), tolerance)
-    ]
+    filled = {name: fill(layout, runs, numbers) for name, layout in wanted.items()}
+    if claims:
+        held = verdicts(published_claims(), filled, numbers)
+        print_verdicts(held, tolerance, as_json)
+        raise typer.Exit(1 if any(verdict.holds(tolerance) is False for verdict in held) else 0)
+    found = [agreement for name, table in filled.items() for agreement in agreements(name, table, tolerance)]
     print_agreements(found, tolerance, as_json)
     raise typer.Exit(0 if all_agree(found) else 1)
 
