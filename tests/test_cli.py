@@ -244,6 +244,13 @@ def test_a_published_table_and_the_comparison_with_it(ltbench: Run, parts: Path)
     assert ltbench("run", "-m", "mean_image", "-s", "parts_k4_noisy10", "--data-root", str(parts))[0] == 0
     code, out, _ = ltbench("table", "--paper", "tailedcore-1", "--dataset", "parts", "--format", "csv")
     assert code == 0 and "parts_k4_noisy10" in out and "mvtec" not in out.replace("MVTec", "")
+    code, out, _ = ltbench(
+        "table", "--paper", "ltad-3", "-s", "parts_k4_noisy10", "--metric", "image_ap", "--group", "low"
+    )
+    assert code == 0 and "Image AP on parts, 10 % contaminants; mean over the minority categories" in out
+    assert "Det" not in out and "MVTec" not in out and "88.86" not in out
+    code, _, err = ltbench("table", "--paper", "ltad-3", "--metric", "image_app")
+    assert (code, "Did you mean 'image_ap'" in err) == (2, True)
     code, _, err = ltbench("compare")
     assert code == 2
     assert "Expected runs in the setting of a published table" in err
@@ -272,6 +279,7 @@ def test_compare_fails_beyond_the_tolerance(
     numbers = {row["group"]: row for row in json.loads(out)["numbers"]}
     assert numbers["avg"]["status"] == ("differs" if code else "agrees")
     assert numbers["avg"]["difference"] == pytest.approx(100 * value - 80.01)
+    assert numbers["avg"]["over"] == "1 list x 1 seed"
     assert numbers["low"]["status"] == numbers["high"]["status"] == "agrees"
     text = ltbench("compare", "tailedcore-1")[1]
     assert "3 numbers are both measured and published" in text

@@ -35,6 +35,18 @@ def test_the_example_has_25_lines() -> None:
     assert len([line for line in body.splitlines() if line.strip()]) <= 25
 
 
+def test_sections_of_ltad_are_sections_that_it_has() -> None:
+    """The paper's section 4 has no numbered parts."""
+    cited = {
+        (file.name, section)
+        for folder in ("ltbench", "methods", "docs")
+        for file in (ROOT / folder).rglob("*.*")
+        if file.suffix in (".py", ".md", ".yaml")
+        for section in re.findall(r"LTAD[^.\n]*, section (4\.\d)", file.read_text(encoding="utf-8"))
+    }
+    assert cited == set()
+
+
 @pytest.mark.parametrize("name", method_names())
 def test_the_readme_of_a_family_tells_of_each_method(name: str) -> None:
     family = Path(inspect.getfile(method_class(name))).parent

@@ -13,6 +13,8 @@ from ltbench.cli.options import DEFAULT_RESULTS, AsJson, Results
 if TYPE_CHECKING:
     from ltbench.tables.measurements import Measurement
 
+METRICS = "image_auroc,pixel_auroc"
+
 
 def complete_layouts(incomplete: str) -> list[str]:
     """Return the names of published tables that begin with what was typed."""
@@ -37,8 +39,16 @@ def table(
         list[str] | None,
         typer.Option("--split", "-s", help="Only this split; repeat for more. With --paper, in place of the paper's."),
     ] = None,
-    metric: Annotated[str, typer.Option(help="Metric ids, separated by commas.")] = "image_auroc,pixel_auroc",
-    group: Annotated[Literal["avg", "high", "low", "all"], typer.Option(help="Which mean over categories.")] = "avg",
+    metric: Annotated[
+        str | None,
+        typer.Option(
+            help=f"Metric ids, separated by commas; {METRICS} by default. With --paper, in place of the paper's."
+        ),
+    ] = None,
+    group: Annotated[
+        Literal["avg", "high", "low", "all"] | None,
+        typer.Option(help="Which mean over categories; avg by default. With --paper, in place of the paper's."),
+    ] = None,
     significance: Annotated[
         bool, typer.Option("--significance", help="Bold is all that a paired test cannot tell from the best.")
     ] = False,
@@ -55,7 +65,7 @@ def table(
 
       ltbench table --paper ltad-3 --published below --significance
 
-      ltbench table --paper tailedcore-1 --dataset parts
+      ltbench table --paper tailedcore-1 --dataset parts --metric image_auroc,pixel_aupro_30 --group avg
     """
     from ltbench.render import render
     from ltbench.sweeps.gaps import failed_cells, inapplicable_cells
@@ -64,18 +74,22 @@ def table(
     from ltbench.tables.paper import fill, table_of, wanted_cells
     from ltbench.tables.published import published_numbers
 
+    metrics = [name.strip() for name in (METRICS if metric is None else metric).split(",") if name.strip()]
+    check_metrics(metrics)
     if paper is not None:
         layout = layout_named(paper)
-        runs = _measured(results, list(layout.metrics))
+        chosen = () if metric is None else metrics
+        runs = _measured(results, list(chosen or layout.metrics))
         reasons = inapplicable_cells(wanted_cells(layout, dataset, split or ())) | failed_cells(results)
-        filled = fill(layout, runs, published_numbers(), dataset=dataset, splits=split or (), reasons=reasons)
+        filled = fill(
+            layout, runs, published_numbers(), dataset=dataset, splits=split or (), metrics=chosen, group=group,
+            reasons=reasons,
+        )  # fmt: skip
         made = table_of(filled, placement=published, significance=significance, name=paper)
     else:
-        metrics = [name.strip() for name in metric.split(",") if name.strip()]
-        check_metrics(metrics)
         runs = _measured(results, metrics, dataset)
         made = make_table(
-            runs, splits=split or (), metrics=metrics, group=group, significance=significance,
+            runs, splits=split or (), metrics=metrics, group=group or "avg", significance=significance,
             reasons=failed_cells(results),
         )  # fmt: skip
     print(render(made, form), end="")
@@ -102,7 +116,7 @@ def compare(
       ltbench compare ltad-5 --claims
     """
     from ltbench.console.tables import print_agreements, print_verdicts
-    from ltbench.tables.agreement import agreements, all_agree
+    from ltbench.tables.agreement import agreements, all_agree, left_out
     from ltbench.tables.cells import METRIC_TITLES
     from ltbench.tables.claims import published_claims, verdicts
     from ltbench.tables.layouts import layout_named, layouts
@@ -118,6 +132,8 @@ def compare(
         print_verdicts(held, tolerance, as_json)
         raise typer.Exit(1 if any(verdict.holds(tolerance) is False for verdict in held) else 0)
     found = [agreement for name, table in filled.items() for agreement in agreements(name, table, tolerance)]
+    for sentence in (text for name, table in filled.items() for text in left_out(name, table)):
+        print(f"ltbench: not compared: {sentence}", file=sys.stderr)
     print_agreements(found, tolerance, as_json)
     raise typer.Exit(0 if all_agree(found) else 1)
 

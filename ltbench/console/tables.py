@@ -32,12 +32,15 @@ def print_agreements(found: Sequence[Agreement], tolerance: float, as_json: bool
         rows = [dataclasses.asdict(agreement) | {"difference": agreement.difference} for agreement in ordered]
         print_json({"tolerance": tolerance, "numbers": rows})
         return
-    table = new_table("table", "method", "split", "metric", "group", "measured", "published", "difference", "", "note")
+    table = new_table(
+        "table", "method", "split", "metric", "group", "measured", "over", "published", "difference", "", "note"
+    )
     for row in ordered:
         colour = _COLOURS[row.status]
         table.add_row(
             row.layout, escape(row.method), row.split, row.metric, row.group, f"{row.measured:.2f}",
-            f"{row.published:.2f}", signed(row.difference), f"[{colour}]{row.status}[/{colour}]", escape(row.note),
+            row.over, f"{row.published:.2f}", signed(row.difference), f"[{colour}]{row.status}[/{colour}]",
+            escape(row.note),
         )  # fmt: skip
     console = open_console()
     console.print(table)

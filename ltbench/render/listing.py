@@ -5,10 +5,10 @@ from __future__ import annotations
 import csv
 import io
 
-from ltbench.tables.cells import Table
+from ltbench.tables.cells import Cell, Table
 
 COLUMNS = (
-    "method", "split", "metric", "group", "column", "mean", "std", "seeds", "rank", "reason",
+    "method", "split", "metric", "group", "column", "mean", "std", "lists", "seeds", "rank", "reason",
     "published", "difference", "note", "runs",
 )  # fmt: skip
 
@@ -21,13 +21,13 @@ def listing(table: Table) -> str:
     notes = dict(table.notes)
     for title, cells in table.rows:
         for column, cell in zip(table.columns, cells, strict=True):
-            marked = [notes[mark] for mark in (cell.mark, cell.published_mark) if mark]
+            marked = [notes[mark] for mark in (*cell.marks, cell.published_mark) if mark]
             text = (title, column.split, column.metric, column.group, column.title)
             writer.writerow(
                 [
-                    *map(inert, text), _decimal(cell.mean), _decimal(cell.std), cell.count, cell.rank or "",
-                    inert(cell.reason), cell.published_text, _decimal(cell.difference), inert("; ".join(marked)),
-                    " ".join(cell.runs),
+                    *map(inert, text), _decimal(cell.mean), _decimal(cell.std), len(cell.lists), _seeds(cell),
+                    cell.rank or "", inert(cell.reason), cell.published_text, _decimal(cell.difference),
+                    inert("; ".join(marked)), " ".join(cell.runs),
                 ]
             )  # fmt: skip
     return out.getvalue()
@@ -39,6 +39,12 @@ def inert(text: str) -> str:
     Source: OWASP, CSV injection.
     """
     return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
+
+
+def _seeds(cell: Cell) -> str:
+    """Return the method seeds on each list: one number, or one a list where they differ."""
+    seeds = [own.seeds for own in cell.lists]
+    return " ".join(map(str, seeds[:1] if cell.is_balanced else seeds)) or str(cell.count)
 
 
 def _decimal(value: float | None) -> str:

@@ -38,4 +38,4 @@ def _cell(cell: Cell, placement: Placement) -> str:
 
 
 def _raised(mark: str) -> str:
-    return f"<sup>{escape_markdown(mark)}</sup>" if mark.isalpha() else escape_markdown(mark)
+    return f"<sup>{escape_markdown(mark)}</sup>" if mark[:1].isalpha() else escape_markdown(mark)

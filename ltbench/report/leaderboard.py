@@ -8,9 +8,10 @@ from typing import Any
 
 from ltbench.metrics.registry import is_lower_better
 from ltbench.records.record import RunRecord
-from ltbench.tables.cells import GROUP_MEANINGS, GROUP_TITLES, METRIC_TITLES, Cell
+from ltbench.tables.cells import GROUP_MEANINGS, GROUP_TITLES, METRIC_TITLES, Cell, TrainingList
 from ltbench.tables.comparison import lines_of
 from ltbench.tables.layouts import layouts
+from ltbench.tables.lists import by_list, list_notes, lists_of, usual_design
 from ltbench.tables.measurements import Line, Measurement, cell_of, measure
 from ltbench.tables.paper import fill
 from ltbench.tables.published import PublishedNumbers
@@ -32,6 +33,7 @@ def leaderboard(records: Sequence[RunRecord], numbers: PublishedNumbers) -> Plai
         _row(line, base, found, by_run, printed) for line in lines_of(measured) for base, found in line.by_base.items()
     ]
     _rank(rows)
+    _tell_lists(rows)
     used = [metric for metric in METRIC_TITLES if any(metric in row["cells"] for row in rows)]
     return {
         "metrics": [[metric, METRIC_TITLES[metric]] for metric in used],
@@ -46,10 +48,9 @@ def _row(
     line: Line, base: str, found: Sequence[Measurement], by_run: Mapping[str, RunRecord], printed: PrintedCells
 ) -> Plain:
     records = [by_run[own.run] for own in found]
-    sizes = {
-        category: statistics.fmean(sum(record.counts[category].values()) for record in records)
-        for category in records[0].counts
-    }
+    lists = by_list(found)
+    drawn = [by_run[own[0].run].counts for own in lists.values()]
+    sizes = {category: statistics.fmean(sum(counts[category].values()) for counts in drawn) for category in drawn[0]}
     groups = [*GROUP_TITLES, *sizes]
     cells: dict[str, dict[str, Plain]] = {}
     for metric in METRIC_TITLES:
@@ -66,6 +67,7 @@ def _row(
         "protocol": found[0].protocol_name,
         "privileges": list(found[0].privileges),
         "seeds": len(found),
+        "lists": [[own.name, own.sha256, own.seeds] for own in lists_of(lists)],
         "runs": sorted(own.run for own in found),
         "sizes": sizes,
         "high": majority,
@@ -97,6 +99,20 @@ def _rank(rows: Sequence[Plain]) -> None:
         for values, cell in zip(own, cells, strict=True):
             if cell.rank:
                 values["rank"] = cell.rank
+
+
+def _tell_lists(rows: Sequence[Plain]) -> None:
+    """Note in each row over how many lists and seeds it is, and if these are not those of its split's other rows."""
+    columns: dict[str, list[Plain]] = {}
+    for row in rows:
+        columns.setdefault(row["split"], []).append(row)
+    for own in columns.values():
+        cells = [
+            Cell(0.0, count=row["seeds"], lists=tuple(TrainingList(*known) for known in row["lists"])) for row in own
+        ]
+        for row, cell, notes in zip(own, cells, list_notes(cells, usual_design(cells)), strict=True):
+            spread = f", ± over {cell.unit} (n = {cell.draws})" if cell.draws > 1 else ""
+            row |= {"over": cell.design + spread, "design": cell.short_design, "notes": notes}
 
 
 def _run(record: RunRecord) -> Plain:

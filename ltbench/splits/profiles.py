@@ -58,7 +58,7 @@ def declining_counts(profile: Profile, available: Counts) -> dict[str, int]:
 
     With C categories, the first of which has c = 0, and n_max the largest category's images:
     exp: n_c = min(available, floor(n_max * beta^(-c / (C - 1)))); step: min(available, n_max) in the majority half and
-    min(available, floor(n_max / beta)) in the other. Source: LTAD (arXiv:2403.20236), section 5; the floor follows
+    min(available, floor(n_max / beta)) in the other. Source: LTAD (arXiv:2403.20236), Table 2; the floor follows
     from its tables, where MVTec at beta 200 leaves one image (391 / 200 = 1.96).
 
     Raises:

@@ -21,8 +21,8 @@ class Agreement:
         split: the split without its seed.
         metric: metric id.
         group: "avg", "high" or "low".
-        measured: mean over seeds.
-        seeds: how many.
+        measured: mean over lists and seeds.
+        over: how many lists and seeds: "5 lists x 3 seeds".
         published: what the paper prints.
         status: "doubtful" where the published number is flagged, or the images are not those of the authors' lists: it
             decides nothing.
@@ -36,7 +36,7 @@ class Agreement:
     metric: str
     group: str
     measured: float
-    seeds: int
+    over: str
     published: float
     status: Status
     note: str
@@ -65,14 +65,24 @@ def agreements(name: str, filled: PaperTable, tolerance: float) -> list[Agreemen
         own_draw = column.is_own_draw(filled.lines[line].runs)
         if printed.flag or own_draw:
             status = "doubtful"
-        note = "; ".join(filter(None, (printed.note, OWN_DRAW if own_draw else "")))
+        unbalanced = "" if cell.is_balanced else "unbalanced"
+        note = "; ".join(filter(None, (printed.note, OWN_DRAW if own_draw else "", unbalanced)))
         found.append(
             Agreement(
-                name, printed.method, column.column.split, printed.metric, printed.group, cell.mean, cell.count,
+                name, printed.method, column.column.split, printed.metric, printed.group, cell.mean, cell.design,
                 printed.value, status, note, printed.source,
             )
         )  # fmt: skip
     return found
+
+
+def left_out(name: str, filled: PaperTable) -> list[str]:
+    """Return a sentence for each number of a published table that has runs and no value, and so is not compared."""
+    return [
+        f"{filled.lines[line].title} in {filled.columns[place].column.title} of {name}: {cell.reason}"
+        for line, place in sorted(filled.published)
+        if (cell := filled.lines[line].cells[place]).mean is None and cell.runs
+    ]
 
 
 def all_agree(found: Sequence[Agreement]) -> bool:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Literal
 
@@ -22,20 +23,31 @@ GROUP_MEANINGS = {
 
 
 @dataclass(frozen=True, slots=True)
+class TrainingList:
+    """A split with its seed, its sha256, and how many method seeds were run on it."""
+
+    name: str
+    sha256: str
+    seeds: int
+
+
+@dataclass(frozen=True, slots=True)
 class Cell:
     """One number of a table, or why there is none.
 
     Args:
-        mean: mean over seeds, in percent, or None.
-        std: sample standard deviation over seeds in percent, or None with fewer than two.
-        count: number of seeds.
+        mean: mean over lists of the means over method seeds, in percent, or None.
+        std: sample standard deviation over lists, over method seeds where there is one list, in percent, or None with
+            fewer than two.
+        count: number of runs.
         reason: why `mean` is None.
         rank: 1 for the best of its column, 2 for the second, 0 else; ties share a rank.
-        mark: footnote of the measured value.
+        mark: footnotes of the measured value, separated by commas.
         published: what the paper prints, in percent, or None.
         published_text: the published value as text, "N/A" where the paper has none, "" where it has no such cell.
         published_mark: footnote of the published value.
         runs: hashes of the runs that the mean is over.
+        lists: the training lists that they were trained on.
     """
 
     mean: float | None
@@ -48,6 +60,45 @@ class Cell:
     published_text: str = ""
     published_mark: str = ""
     runs: tuple[str, ...] = ()
+    lists: tuple[TrainingList, ...] = ()
+
+    @property
+    def marks(self) -> tuple[str, ...]:
+        """The footnotes of the measured value, one by one."""
+        return tuple(filter(None, self.mark.split(",")))
+
+    def marked(self, *marks: str) -> Cell:
+        """Return the cell with further footnotes of the measured value; empty ones are none."""
+        return replace(self, mark=",".join([*self.marks, *filter(None, marks)]))
+
+    @property
+    def design(self) -> str:
+        """How many lists and how many method seeds on each: "5 lists x 3 seeds"."""
+        if not self.lists:
+            return ""
+        least, most = min(own.seeds for own in self.lists), max(own.seeds for own in self.lists)
+        seeds = f"{most} seed{'s' * (most > 1)}" if self.is_balanced else f"{least} to {most} seeds"
+        return f"{len(self.lists)} list{'s' * (len(self.lists) > 1)} x {seeds}"
+
+    @property
+    def short_design(self) -> str:
+        """The same without the words: "5 x 3"."""
+        return re.sub(r" (lists?|seeds?)", "", self.design).replace(" to ", "–")
+
+    @property
+    def is_balanced(self) -> bool:
+        """Whether every list has as many method seeds."""
+        return len({own.seeds for own in self.lists}) <= 1
+
+    @property
+    def unit(self) -> str:
+        """What ± is over: "lists", or "seeds" where there is one list."""
+        return "lists" if len(self.lists) > 1 else "seeds"
+
+    @property
+    def draws(self) -> int:
+        """The n of ±: how many lists, or how many seeds where there is one list."""
+        return len(self.lists) if len(self.lists) > 1 else self.count
 
     @property
     def difference(self) -> float | None:

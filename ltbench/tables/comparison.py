@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from typing import Literal
 
 from ltbench.errors import SpecError, UnknownNameError
-from ltbench.metrics.registry import is_lower_better
+from ltbench.tables.captions import lower_caption, ranking_caption
 from ltbench.tables.cells import GROUP_MEANINGS, GROUP_TITLES, METRIC_TITLES, Cell, Column, Marks, Table
+from ltbench.tables.lists import spread_caption, with_notes
 from ltbench.tables.measurements import NOT_RUN, Line, Measurement, Reasons, base_name, cell_of
-from ltbench.tables.ranking import TEST, pairs_of, ranked, ranked_by_test
+from ltbench.tables.ranking import pairs_of, ranked, ranked_by_test
 from ltbench.tables.variants import assigned, overrides
 
 Group = Literal["avg", "high", "low", "all"]
@@ -41,7 +42,7 @@ def make_table(
 ) -> Table:
     """Return a comparison table: rows are methods with their hyper-parameters, columns are splits.
 
-    Runs that differ only in seeds, of the method or of the split, share a cell.
+    Runs that differ only in seeds, of the method or of the split, share a cell; `ltbench.tables.lists` says how.
 
     Args:
         measurements: what to tabulate.
@@ -53,7 +54,7 @@ def make_table(
 
     Raises:
         UnknownNameError: an unknown metric, or a split without runs.
-        SpecError: there is nothing to tabulate, or two runs of one seed have splits of the same name that differ.
+        SpecError: there is nothing to tabulate.
     """
     check_metrics(metrics)
     if not measurements:
@@ -65,11 +66,10 @@ def make_table(
     )
     lines = lines_of([found for found in measurements if found.base in bases])
     usual, marks = usual_protocol(lines), Marks()
-    cells = _cells(lines, columns, significance, reasons or {})
+    titles = [line.title + _marked(line, usual, marks) for line in lines]
+    cells = _cells(lines, columns, significance, reasons or {}, marks)
     caption = _caption(usual, metrics, group, cells, significance)
-    titled = tuple(
-        (line.title + _marked(line, usual, marks), tuple(row)) for line, row in zip(lines, cells, strict=True)
-    )
+    titled = tuple((title, tuple(row)) for title, row in zip(titles, cells, strict=True))
     return Table(columns, titled, tuple(marks.notes), caption)
 
 
@@ -81,19 +81,8 @@ def _column(base: str, metric: str, group: str, metrics: Sequence[str], groups: 
 def _caption(protocol: str, metrics: Sequence[str], group: Group, cells: list[list[Cell]], significance: bool) -> str:
     what = METRIC_TITLES[metrics[0]] + ", percent" if len(metrics) == 1 else "Percent"
     what += "" if group == "all" else f", {GROUP_MEANINGS[group]}"
-    several = any(cell.std is not None for line in cells for cell in line)
-    spread = "; mean ± sample standard deviation over seeds" if several else ""
-    return f"{what}, protocol {protocol}{spread}. {ranking_caption(significance)}{_lower_caption(metrics)}."
-
-
-def _lower_caption(metrics: Sequence[str]) -> str:
-    lower = [METRIC_TITLES[metric] for metric in metrics if is_lower_better(metric)]
-    return f"; lower is better: {', '.join(lower)}" if lower else ""
-
-
-def ranking_caption(significance: bool) -> str:
-    """Return what a caption says of bold and underlined cells."""
-    return f"{TEST}; underlined: the best of the others" if significance else "Best bold, second underlined"
+    spread = spread_caption([cell for line in cells for cell in line])
+    return f"{what}, protocol {protocol}{spread}. {ranking_caption(significance)}{lower_caption(metrics)}."
 
 
 def _bases(measurements: Sequence[Measurement], splits: Sequence[str]) -> list[str]:
@@ -168,15 +157,17 @@ def _beside_preset(found: Measurement, has_presets: bool) -> str | None:
     return None if changed is None else ", ".join([found.preset] * has_presets + assigned(changed))
 
 
-def _cells(lines: Sequence[Line], columns: Sequence[Column], significance: bool, reasons: Reasons) -> list[list[Cell]]:
+def _cells(
+    lines: Sequence[Line], columns: Sequence[Column], significance: bool, reasons: Reasons, marks: Marks
+) -> list[list[Cell]]:
     by_column = []
     for column in columns:
         runs = [line.by_base.get(column.split, []) for line in lines]
         why = [reasons.get((line.first.method.name, column.split), NOT_RUN) for line in lines]
         cells = [cell_of(own, column.metric, column.group, text) for own, text in zip(runs, why, strict=True)]
         if significance:
-            cells = ranked_by_test(cells, [pairs_of(own, column.metric, column.group) for own in runs], column.metric)
+            cells = ranked_by_test(cells, pairs_of(runs, column.metric, column.group), column.metric)
         else:
             cells = ranked(cells, column.metric)
         by_column.append(cells)
-    return [list(row) for row in zip(*by_column, strict=True)]
+    return [list(row) for row in zip(*with_notes(by_column, marks), strict=True)]

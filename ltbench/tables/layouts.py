@@ -78,6 +78,11 @@ class Layout(_Strict):
     groups: dict[str, str]
     rows: list[LayoutRow]
 
+    @property
+    def title(self) -> str:
+        """Which table of which paper it is: the caption's first sentence, "LTAD, Table 3"."""
+        return self.caption.partition(". ")[0]
+
 
 @cache
 def layouts(file: Path = FILE) -> dict[str, Layout]:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import re
-import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ltbench.errors import SpecError
 from ltbench.method import MethodInfo
 from ltbench.records.record import RunRecord
 from ltbench.tables.cells import Cell
+from ltbench.tables.lists import ListKey, by_list, lists_of, mean_of_lists, spread_of_lists, why_not_pooled
+from ltbench.tables.settings import contaminants_of, recipe_of
 
 PRIVILEGES = {
     "uses_categories": "told the category of every image",
@@ -37,7 +37,10 @@ class Measurement:
         parameters: every hyper-parameter.
         protocol: how images became numbers, as text that two protocols share if they are one.
         protocol_name: its name.
+        dataset: the dataset's name.
         split: the split's name.
+        split_sha256: the split's identity.
+        contaminants: the noise of its training images in words.
         seed: the method's seed.
         members: group -> its categories.
         values: metric -> group or category -> value in [0, 1], of the wanted metrics.
@@ -50,7 +53,10 @@ class Measurement:
     parameters: Mapping[str, Any]
     protocol: str
     protocol_name: str
+    dataset: str
     split: str
+    split_sha256: str
+    contaminants: str
     seed: int
     members: Mapping[str, tuple[str, ...]]
     values: Mapping[str, Mapping[str, float]]
@@ -96,7 +102,10 @@ def measure(records: Iterable[RunRecord], metrics: Sequence[str], dataset: str |
             parameters=once(dict(spec.parameters)),
             protocol=once(repr(spec.protocol)),
             protocol_name=spec.protocol.name,
+            dataset=record.dataset,
             split=spec.split,
+            split_sha256=spec.split_sha256,
+            contaminants=once(_contaminants(record)),
             seed=spec.seed,
             members=once({"high": record.high, "low": record.low, "avg": record.high + record.low}),
             values={metric: record.metrics.get(metric, {}) for metric in metrics},
@@ -106,9 +115,16 @@ def measure(records: Iterable[RunRecord], metrics: Sequence[str], dataset: str |
     return [kept(record) for record in records if dataset in (None, record.dataset)]
 
 
+def _contaminants(record: RunRecord) -> str:
+    recipe = recipe_of(record.spec.split)
+    if recipe is None and any(count["contaminant"] for count in record.counts.values()):
+        return "contaminants"
+    return contaminants_of(recipe)
+
+
 def base_name(split: str) -> str:
     """Return the name of a split without its seed; published lists are one split in several draws, too."""
-    return re.sub(r"_official\d+", "_official", re.sub(r"_seed\d+$", "", split))
+    return re.sub(r"_official\d+", "_official", re.sub(r"_seed\d+(_listed)?$", r"\1", split))
 
 
 @dataclass
@@ -121,35 +137,26 @@ class Line:
 
 
 def cell_of(measurements: Sequence[Measurement], metric: str, group: str, reason: str = NOT_RUN) -> Cell:
-    """Return the mean over seeds of one row and column, in percent, or a cell with the reason why there is none.
+    """Return the mean of one row and column over lists and seeds, in percent, or a cell that says why there is none.
 
-    Raises:
-        SpecError: two runs of one seed, whose splits differ.
+    Two lists of one name, or two runs of one seed on a list, are never pooled: the cell says which runs they are.
     """
     if not measurements:
         return Cell(None, reason=reason)
-    check_seeds(measurements)
-    runs = tuple(sorted(found.run for found in measurements))
-    values = [found.values.get(metric, {}).get(group) for found in measurements]
-    numbers = [100 * value for value in values if value is not None]
-    if len(numbers) < len(values):
-        lacking = next(
-            found.missing.get(metric, {}).get(group, "not computed")
-            for found, value in zip(measurements, values, strict=True)
-            if value is None
-        )
-        return Cell(None, count=len(measurements), reason=lacking, runs=runs)
-    std = statistics.stdev(numbers) if len(numbers) > 1 else None
-    return Cell(statistics.fmean(numbers), std, len(numbers), runs=runs)
-
-
-def check_seeds(measurements: Sequence[Measurement]) -> None:
-    """Raise `SpecError` if two runs have the same method seed and split name, and so splits that differ."""
-    seen: dict[tuple[int, str], Measurement] = {}
-    for found in measurements:
-        other = seen.setdefault((found.seed, found.split), found)
-        if other is not found:
-            raise SpecError(
-                f"Expected one run of {found.method.name} on {found.split} with seed {found.seed}, got "
-                f"{other.run} and {found.run}, whose splits differ. Remove the folder of one."
-            )
+    lists = by_list(measurements)
+    bare = Cell(
+        None,
+        count=len(measurements),
+        runs=tuple(sorted(found.run for found in measurements)),
+        lists=lists_of(lists),
+    )
+    if why := why_not_pooled(lists):
+        return replace(bare, reason=why)
+    values: dict[ListKey, list[float]] = {}
+    for key, runs in lists.items():
+        for found in runs:
+            value = found.values.get(metric, {}).get(group)
+            if value is None:
+                return replace(bare, reason=found.missing.get(metric, {}).get(group, "not computed"))
+            values.setdefault(key, []).append(100 * value)
+    return replace(bare, mean=mean_of_lists(values), std=spread_of_lists(values))

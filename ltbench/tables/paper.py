@@ -3,67 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from fnmatch import fnmatchcase
-from typing import Any
+from dataclasses import dataclass, replace
 
-from ltbench.tables.cells import Cell, Column, Marks, Placement, Table
-from ltbench.tables.comparison import ranking_caption
+from ltbench.tables.captions import lower_caption, ranking_caption, subject_of
+from ltbench.tables.cells import GROUP_TITLES, METRIC_TITLES, Cell, Column, Marks, Placement, Table
+from ltbench.tables.comparison import check_metrics
 from ltbench.tables.layouts import Layout, LayoutColumn, LayoutRow
+from ltbench.tables.lists import spread_caption, with_notes
 from ltbench.tables.measurements import NOT_RUN, Measurement, Reasons, base_name, cell_of
+from ltbench.tables.paper_lines import PaperColumn, PaperLine, lines_of_row
 from ltbench.tables.published import Published, PublishedNumbers
 from ltbench.tables.ranking import pairs_of, ranked, ranked_by_test
-from ltbench.tables.variants import assigned, overrides, whole
 
 NOT_HERE = "not in ltbench"
 OWN_DRAW = "images drawn by ltbench, not the authors' lists"
-
-
-@dataclass(frozen=True)
-class PaperColumn:
-    """A column of a published table, and the runs that belong in it.
-
-    Args:
-        column: what it holds.
-        accepted: the splits without seed whose runs it takes, the most wanted first.
-        of: the layout's column.
-    """
-
-    column: Column
-    accepted: tuple[str, ...]
-    of: LayoutColumn
-
-    def runs(self, measurements: Sequence[Measurement]) -> list[Measurement]:
-        """Return the runs of a row that belong in the column."""
-        fitting = [found for found in measurements if _has(found, self.of.parameters)]
-        for base in self.accepted:
-            if own := [found for found in fitting if found.base == base]:
-                return own
-        return []
-
-    def is_own_draw(self, measurements: Sequence[Measurement]) -> bool:
-        """Return whether the runs of a row have images drawn by ltbench where the paper has lists of its own."""
-        own = self.runs(measurements)
-        return bool(own) and self.of.official is not None and own[0].base != self.accepted[0]
-
-
-@dataclass
-class PaperLine:
-    """A printed line: the paper's own setting of a row, or another variant that was run.
-
-    Args:
-        row: the layout's row.
-        title: as printed.
-        is_faithful: whether it is the paper's setting, so that published numbers belong beside it.
-        runs: the runs in it.
-        cells: its cells in column order.
-    """
-
-    row: LayoutRow
-    title: str
-    is_faithful: bool
-    runs: list[Measurement] = field(default_factory=list)
-    cells: list[Cell] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -75,6 +28,8 @@ class PaperTable:
     lines: tuple[PaperLine, ...]
     published: Mapping[tuple[int, int], Published]
     """(line, column) -> the printed cell."""
+    is_changed: bool = False
+    """Whether splits, metrics or groups are others than the paper's, so that its caption does not hold."""
 
 
 def fill(
@@ -84,6 +39,8 @@ def fill(
     *,
     dataset: str | None = None,
     splits: Sequence[str] = (),
+    metrics: Sequence[str] = (),
+    group: str | None = None,
     reasons: Reasons | None = None,
 ) -> PaperTable:
     """Put runs and published numbers into a published layout.
@@ -94,19 +51,41 @@ def fill(
         numbers: the papers' numbers.
         dataset: put the runs of this dataset in place of the paper's; it has no published numbers.
         splits: put these splits in place of the paper's.
+        metrics: print these metrics in place of the paper's.
+        group: print this group of categories in place of the paper's; "all" for high, low and avg.
         reasons: why runs are missing, beyond that they were not run.
+
+    Raises:
+        UnknownNameError: an unknown metric.
     """
+    own = layout
+    layout = _with_numbers(layout, metrics, group)
     columns = tuple(_columns(layout, dataset, splits))
     lines: list[PaperLine] = []
     published: dict[tuple[int, int], Published] = {}
     for row in layout.rows:
         printed = [_printed(layout, row, column, numbers) for column in columns]
-        for line in _lines(row, columns, measurements, any(printed)):
+        for line in lines_of_row(row, layout.protocol, columns, measurements, any(printed)):
             if line.is_faithful:
                 published |= {(len(lines), place): cell for place, cell in enumerate(printed) if cell is not None}
             line.cells = [_cell(line, column, reasons or {}) for column in columns]
             lines.append(line)
-    return PaperTable(layout, columns, tuple(lines), published)
+    printed_splits = {column.split for column in own.columns}
+    is_changed = layout != own or any(column.column.split not in printed_splits for column in columns)
+    return PaperTable(layout, columns, tuple(lines), published, is_changed)
+
+
+def _with_numbers(layout: Layout, metrics: Sequence[str], group: str | None) -> Layout:
+    """Return a layout with other metrics or groups, under the paper's headings where it has them."""
+    if not metrics and group is None:
+        return layout
+    check_metrics(metrics or list(layout.metrics))
+    heads = {metric: layout.metrics.get(metric, "") or METRIC_TITLES[metric] * (len(metrics) > 1) for metric in metrics}
+    groups = dict.fromkeys(GROUP_TITLES if group == "all" else (group,) * bool(group))
+    titled = {own: layout.groups.get(own, "") or GROUP_TITLES[own] for own in groups if own is not None}
+    changed = {"metrics": heads if set(heads) != set(layout.metrics) else {}}
+    changed["groups"] = titled if set(titled) != set(layout.groups) else {}
+    return layout.model_copy(update={name: value for name, value in changed.items() if value})
 
 
 def wanted_cells(layout: Layout, dataset: str | None = None, splits: Sequence[str] = ()) -> set[tuple[str, str]]:
@@ -125,21 +104,38 @@ def table_of(filled: PaperTable, *, placement: Placement = "beside", significanc
         name: the layout's name.
     """
     marks = Marks()
-    titles = [_titled(line, filled.layout, marks) for line in filled.lines]
+    runs = [found for column in filled.columns for line in filled.lines for found in column.runs(line.runs)]
+    protocol = _protocol(filled, runs)
+    titles = [_titled(line, protocol, marks) for line in filled.lines]
     by_column = [
         _finished(filled, place, column, marks, placement, significance) for place, column in enumerate(filled.columns)
     ]
+    by_column = with_notes(by_column, marks)
     rows = tuple((title, tuple(cells)) for title, cells in zip(titles, zip(*by_column, strict=True), strict=True))
-    several = any(cell.std is not None for cells in by_column for cell in cells)
-    moved = not filled.published
-    what = f"Runs in the layout of: {filled.layout.caption}" if moved else filled.layout.caption
-    caption = f"{what} Percent, protocol {filled.layout.protocol}"
-    caption += "; mean ± sample standard deviation over seeds" if several else ""
-    caption += f". {ranking_caption(significance)}."
-    if placement != "off" and not moved:
+    caption = f"{_subject(filled, runs)} Percent, protocol {protocol}"
+    caption += spread_caption([cell for cells in by_column for cell in cells])
+    caption += f". {ranking_caption(significance)}{lower_caption(filled.layout.metrics)}."
+    if placement != "off" and filled.published:
         caption += " In parentheses: the published value, and measured minus published."
     columns = tuple(column.column for column in filled.columns)
     return Table(columns, rows, tuple(marks.notes), caption, placement, filled.layout.methods_across, name)
+
+
+def _subject(filled: PaperTable, runs: Sequence[Measurement]) -> str:
+    """Return what the table shows: the layout's caption where it holds, else what is in the cells."""
+    layout = filled.layout
+    if not filled.is_changed:
+        return layout.caption
+    bases = list(dict.fromkeys(column.column.split for column in filled.columns))
+    return f"In the layout of {layout.title}: {subject_of(layout.metrics, layout.groups, runs, bases)}"
+
+
+def _protocol(filled: PaperTable, runs: Sequence[Measurement]) -> str:
+    """Return the protocol that a caption names: the paper's, or that of most runs where the splits are others."""
+    names = [found.protocol_name for found in runs]
+    if not filled.is_changed or not names or filled.layout.protocol in names:
+        return filled.layout.protocol
+    return max(sorted(set(names)), key=names.count)
 
 
 def _columns(layout: Layout, dataset: str | None, splits: Sequence[str]) -> Iterator[PaperColumn]:
@@ -168,36 +164,6 @@ def _printed(layout: Layout, row: LayoutRow, column: PaperColumn, numbers: Publi
     return numbers.find(layout.paper, layout.table, own.split, title, own.metric, own.group)
 
 
-def _lines(
-    row: LayoutRow, columns: Sequence[PaperColumn], measurements: Sequence[Measurement], is_printed: bool
-) -> list[PaperLine]:
-    """Return the lines of a row: the paper's setting if it is printed or was run, then other variants that were run."""
-    across = {name for column in columns for name in column.of.parameters}
-    accepted = {base for column in columns for base in column.accepted}
-    faithful = PaperLine(row, row.published, is_faithful=True)
-    others: dict[tuple[Any, ...], PaperLine] = {}
-    for found in measurements:
-        if found.method.name != row.method or found.base not in accepted or not _has(found, row.parameters):
-            continue
-        own = overrides(found.method.name, found.preset, found.parameters)
-        free = None if own is None else {k: v for k, v in own.items() if k not in across and k not in row.parameters}
-        if free == {} and any(fnmatchcase(found.preset, pattern) for pattern in row.presets):
-            faithful.runs.append(found)
-            continue
-        kept = {name: value for name, value in found.parameters.items() if name not in across}
-        key = (found.preset, repr(sorted(kept.items())), found.protocol)
-        shown = {name: value for name, value in kept.items() if name not in row.parameters}
-        title = f"{row.published} ({', '.join([found.preset, *assigned(shown if free is None else free)])})"
-        others.setdefault(key, PaperLine(row, title, is_faithful=False)).runs.append(found)
-    is_shown = is_printed or faithful.runs or (row.method and not others)
-    return [faithful] * bool(is_shown) + [others[key] for key in sorted(others, key=str)]
-
-
-def _has(found: Measurement, parameters: Mapping[str, Any]) -> bool:
-    own = whole(found.method.name, found.parameters)
-    return all(own.get(name) == value for name, value in parameters.items())
-
-
 def _cell(line: PaperLine, column: PaperColumn, reasons: Reasons) -> Cell:
     reason = NOT_HERE if line.row.method is None else NOT_RUN
     for base in column.accepted:
@@ -205,9 +171,9 @@ def _cell(line: PaperLine, column: PaperColumn, reasons: Reasons) -> Cell:
     return cell_of(column.runs(line.runs), column.column.metric, column.column.group, reason)
 
 
-def _titled(line: PaperLine, layout: Layout, marks: Marks) -> str:
+def _titled(line: PaperLine, usual: str, marks: Marks) -> str:
     protocols = sorted({found.protocol_name for found in line.runs})
-    odd = [f"protocol {name}" for name in protocols if name != layout.protocol]
+    odd = [f"protocol {name}" for name in protocols if name != usual]
     privileges = line.runs[0].privileges if line.runs else ()
     return line.title + "".join(marks.mark(note) for note in (*privileges, *odd))
 
@@ -219,14 +185,14 @@ def _finished(
     cells = [line.cells[place] for line in filled.lines]
     runs = [column.runs(line.runs) for line in filled.lines]
     if significance:
-        samples = [pairs_of(own, column.column.metric, column.column.group) for own in runs]
+        samples = pairs_of(runs, column.column.metric, column.column.group)
         cells = ranked_by_test(cells, samples, column.column.metric)
     else:
         cells = ranked(cells, column.column.metric)
     finished = []
     for number, (cell, own) in enumerate(zip(cells, runs, strict=True)):
         drawn = filled.published and column.is_own_draw(own)
-        cell = replace(cell, mark=marks.letter(OWN_DRAW if drawn else ""))
+        cell = cell.marked(marks.letter(OWN_DRAW if drawn else ""))
         printed = filled.published.get((number, place)) if placement != "off" else None
         finished.append(cell if printed is None else _with_published(cell, printed, marks))
     return finished

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from statistics import fmean
 
 import numpy as np
 
@@ -14,11 +15,12 @@ from ltbench.tables.measurements import Measurement
 ALPHA = 0.05
 """Level of the test."""
 
-Pairs = Mapping[tuple[str, str, int], float]
-"""(category, split, seed of the method) -> value: what the paired test pairs."""
+Pairs = Mapping[tuple[str, str, int | None], float]
+"""(category, training list, seed of the method, or None for the mean over seeds) -> value: what the test pairs."""
 
 TEST = (
-    "Bold: all rows that a Wilcoxon signed-rank test over category x seed does not tell from the best "
+    "Bold: all measured rows that a Wilcoxon signed-rank test over category x list, over category x seed where there "
+    "is one list, does not tell from the best "
     f"(two-sided, Holm-corrected, p >= {ALPHA:g}; below 6 pairs it never does)"
 )
 """The test as a caption states it."""
@@ -66,9 +68,9 @@ def ranked_by_test(cells: Sequence[Cell], samples: Sequence[Pairs], metric: str)
 def compare(best: Pairs, others: Sequence[Pairs]) -> list[Verdict]:
     """Return how each row compares with the best one: two-sided Wilcoxon signed-rank tests, Holm-corrected.
 
-    Pairs are the categories and seeds that both rows have; a zero difference counts half to either side. Fewer than 6
-    pairs can never reach the level, and give a p of 1 if there are none. Source: Demsar, Statistical Comparisons of
-    Classifiers over Multiple Data Sets, JMLR 7 (2006), sections 3.1.3 and 3.2.2.
+    Pairs are the categories and lists, or seeds, that both rows have; a zero difference counts half to either side.
+    Fewer than 6 pairs can never reach the level, and give a p of 1 if there are none. Source: Demsar, Statistical
+    Comparisons of Classifiers over Multiple Data Sets, JMLR 7 (2006), sections 3.1.3 and 3.2.2.
     """
     raw = [_wilcoxon(best, other) for other in others]
     order = sorted(range(len(raw)), key=lambda place: raw[place].p)
@@ -79,14 +81,25 @@ def compare(best: Pairs, others: Sequence[Pairs]) -> list[Verdict]:
     return [Verdict(corrected[place], verdict.pairs) for place, verdict in enumerate(raw)]
 
 
-def pairs_of(measurements: Sequence[Measurement], metric: str, group: str) -> dict[tuple[str, str, int], float]:
-    """Return the value of each category of a group and each seed."""
-    return {
-        (category, found.split, found.seed): found.values[metric][category]
-        for found in measurements
-        for category in found.members[group]
-        if category in found.values.get(metric, {})
-    }
+def pairs_of(rows: Sequence[Sequence[Measurement]], metric: str, group: str) -> list[Pairs]:
+    """Return the values of each row of a column that the test pairs, as the column's means and ± are made.
+
+    They are one value a category of the group and training list, the mean over the method's seeds; or one a category
+    and seed where the column has one list. Lists of one name with other images are two lists.
+    """
+    keys = {(found.split, found.split_sha256) for runs in rows for found in runs}
+    return [_pairs(runs, metric, group, by_seed=len(keys) == 1) for runs in rows]
+
+
+def _pairs(runs: Sequence[Measurement], metric: str, group: str, *, by_seed: bool) -> Pairs:
+    values: dict[tuple[str, str, int | None], list[float]] = {}
+    for found in runs:
+        own = found.values.get(metric, {})
+        for category in found.members[group]:
+            if category in own:
+                key = (category, f"{found.split} {found.split_sha256}", found.seed if by_seed else None)
+                values.setdefault(key, []).append(own[category])
+    return {key: fmean(several) for key, several in values.items()}
 
 
 def _wilcoxon(best: Pairs, other: Pairs) -> Verdict:

@@ -1,4 +1,4 @@
-"""From a vector to feature maps: decoders that give what an image encoder's layers would (LTAD, section 4.1).
+"""From a vector to feature maps: decoders that give what an image encoder's layers would (LTAD, section 4).
 
 The paper calls its decoder "the mirror copy of E" and says no more. Normalisation is by groups of channels, since
 training sees a few images at a time.

@@ -1,4 +1,4 @@
-"""Names of categories as word vectors, learnt or fixed, and the vectors of prompts about them (LTAD, section 4.1)."""
+"""Names of categories as word vectors, learnt or fixed, and the vectors of prompts about them (LTAD, section 4)."""
 
 from __future__ import annotations
 

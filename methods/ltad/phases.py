@@ -150,7 +150,7 @@ class DetectorTask:
         return real
 
     def loss(self, shard: Shard) -> Tensor:
-        """Return the reconstruction loss and the semantic loss of a shard, added (LTAD, section 4.3)."""
+        """Return the reconstruction loss and the semantic loss of a shard, added (LTAD, section 4)."""
         clean = self.patches(shard)
         noised = jitter(clean, self.jitter_scale, shard.draws)
         loss = clean.new_zeros(())

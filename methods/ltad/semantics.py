@@ -1,4 +1,4 @@
-"""Patches in the space of texts, and the probability that one is abnormal (LTAD, section 4.3, equations 4 and 8)."""
+"""Patches in the space of texts, and the probability that one is abnormal (LTAD, section 4, equations 4 and 8)."""
 
 from __future__ import annotations
 

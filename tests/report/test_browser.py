@@ -77,7 +77,7 @@ def test_filters_narrow_and_tell(show: Show, page: Path) -> None:
     _choose(browser, "method", "Plain")
     assert _status(browser).startswith("2 of 5 rows")
     _choose(browser, "group", "low")
-    assert list(_heads(browser)) == ["Method", "Training set", "Image AUROC Low", "Seeds"]
+    assert list(_heads(browser)) == ["Method", "Training set", "Image AUROC Low", "Lists x seeds"]
     _choose(browser, "metric", "")
     assert list(_heads(browser))[2:4] == ["Image AUROC Low", "Pixel AUROC Low"]
 

@@ -91,12 +91,22 @@ def test_rows_hold_means_reasons_and_published_numbers(records: list[RunRecord])
     assert plain["cells"]["image_auroc"]["avg"] == {"mean": 85.0, "std": 7.0711, "rank": 1}
     assert plain["cells"]["pixel_auroc"]["avg"] == {"reason": "no masks"}
     assert (plain["seeds"], len(plain["runs"])) == (2, 2)
+    assert (plain["over"], plain["design"]) == ("1 list x 2 seeds, ± over seeds (n = 2)", "1 x 2")
+    assert rows["parts_step4", HOSTILE]["notes"] == ["over 1 list x 1 seed"] and plain["notes"] == []
     assert all(data["runs"][run]["spec"]["split"] == "parts_step4" for run in plain["runs"])
     cell = rows["mvtec_k4_noisy10", "PatchCore"]["cells"]["image_auroc"]["avg"]
     assert cell["published"]["value"] == 83.83 and cell["published"]["flag"] == "inconsistent"
     assert "published" not in plain["cells"]["image_auroc"]["avg"]
     assert rows["parts_step4", HOSTILE]["privileges"] == ["told the category of every image"]
     assert json.loads(json.dumps(data, allow_nan=False)) == data
+
+
+def test_two_lists_of_one_name_are_no_number(records: list[RunRecord]) -> None:
+    other = replace(records[3], spec=replace(records[3].spec, split_sha256="1" * 64))
+    rows = leaderboard([*records[:3], other], published_numbers())["rows"]
+    (row,) = [row for row in rows if row["method"] == "Plain"]
+    reason = row["cells"]["image_auroc"]["avg"]["reason"]
+    assert records[2].spec.hash in reason and other.spec.hash in reason and "mean" not in str(row["cells"])
 
 
 def test_galleries_need_maps_and_images(mapped_page: Path, records: list[RunRecord], tmp_path: Path) -> None:

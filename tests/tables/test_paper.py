@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from ltbench.errors import DataError, UnknownNameError
 from ltbench.method import MethodInfo
 from ltbench.protocols import PROTOCOLS
 from ltbench.records.record import RunRecord
-from ltbench.tables.agreement import agreements, all_agree
+from ltbench.tables.agreement import agreements, all_agree, left_out
 from ltbench.tables.cells import Table
 from ltbench.tables.layouts import Layout, layout_named, layouts
 from ltbench.tables.measurements import measure
@@ -101,13 +102,83 @@ def test_the_authors_lists_come_before_our_own_draw(patchcore: MakeRecord) -> No
 
 def test_other_datasets_take_the_layout_and_no_published_number(patchcore: MakeRecord) -> None:
     records = [patchcore("my_parts_k4_noisy10_seed1", 0.8, preset="offline"), patchcore("mvtec_k4_noisy10_seed1", 0.5)]
+    records[0] = replace(records[0], dataset="my_parts")
     table = table_of(_filled("tailedcore-1", records, dataset="my_parts"), name="t")
     assert [title for title, _ in table.rows] == ["PaDiM", "PatchCore (offline)", "SoftPatch", "TailedCore"]
     assert _row(table, "PatchCore (offline)")[5] == pytest.approx(80)
     assert all(cell.published_text == "" for _, cells in table.rows for cell in cells)
-    assert "Runs in the layout of" in table.caption
+    assert table.caption.startswith(
+        "In the layout of TailedCore, Table 1: Image AUROC on my_parts, 10 % contaminants; "
+    )
+    assert "MVTec" not in table.caption
     chosen = table_of(_filled("tailedcore-1", records, splits=["my_parts_k4_noisy10_seed1"]), name="t")
     assert [column.split for column in chosen.columns] == ["my_parts_k4_noisy10"] * 3
+
+
+def test_a_caption_is_made_of_what_is_in_the_cells(patchcore: MakeRecord) -> None:
+    """Own data in LTAD's layout was captioned as "on long-tailed MVTec AD" with the paper's protocol."""
+    splits = ["parts_exp20_noisy05_softpatch_disjoint", "parts_step20_noisy05_softpatch_disjoint_seed1"]
+    records = [replace(patchcore(split, 0.8, preset="offline"), dataset="parts") for split in splits]
+    layout = layout_named("ltad-3").model_copy(update={"rows": layout_named("tailedcore-1").rows})
+    table = table_of(fill(layout, measure(records, list(layout.metrics)), NUMBERS, splits=splits), name="t")
+    assert table.caption == (
+        "In the layout of LTAD, Table 3: Image AUROC (Det) and Pixel AUROC (Seg) on parts, 5 % contaminants "
+        "(softpatch, disjoint); mean over all categories. Percent, protocol tailedcore. "
+        "Best of the measured values bold, second underlined."
+    )
+    for splits in (["mvtec_exp100", "parts_exp20"], ["visa_exp100"]):
+        caption = table_of(_filled("ltad-3", [], splits=splits), name="t").caption
+        assert caption.startswith("In the layout of LTAD, Table 3: ")
+        assert "long-tailed MVTec AD" not in caption and "no contaminants" in caption
+    assert (
+        "on MVTec AD and parts, no contaminants"
+        in table_of(_filled("ltad-3", [], splits=["mvtec_exp100", "parts_exp20"]), name="t").caption
+    )
+    some = table_of(_filled("ltad-3", [], splits=["mvtec_exp100"]), name="t")
+    assert some.caption.startswith(layout_named("ltad-3").caption), "columns of the paper keep its caption"
+    assert "In parentheses" in some.caption
+
+
+def test_a_layout_honours_other_metrics_and_groups(patchcore: MakeRecord) -> None:
+    """`--group` and `--metric` were passed over beside `--paper`."""
+    made = patchcore("mvtec_k1_noisy10_official1", 0.85)
+    record = replace(made, metrics=dict.fromkeys(("image_auroc", "image_ap"), made.metrics["image_auroc"]))
+    metrics = ["image_ap", "image_auroc"]
+    layout = layout_named("tailedcore-1")
+    filled = fill(layout, measure([record], metrics), NUMBERS, metrics=metrics, group="avg")
+    table = table_of(filled, name="t")
+    assert [(own.metric, own.group) for own in table.columns[-2:]] == [("image_ap", "avg"), ("image_auroc", "avg")]
+    assert len(table.columns) == 6
+    cells = dict(table.rows)["PatchCore"][-2:]
+    assert [cell.mean for cell in cells] == [pytest.approx(85)] * 2
+    assert [cell.published for cell in cells] == [None, 80.01], "the paper prints one of both"
+    assert "Image AP and Image AUROC on MVTec AD, 10 % contaminants" in table.caption
+    assert "(C_" not in table.caption
+    every = fill(layout, measure([record], ["image_auroc"]), NUMBERS, metrics=["image_auroc"], group="all")
+    assert every.layout == layout and not every.is_changed, "what the paper prints is not changed"
+    with pytest.raises(UnknownNameError, match="image_auroc"):
+        fill(layout, [], NUMBERS, metrics=["image_aurok"])
+
+
+def test_two_settings_of_one_row_are_not_one_cell(patchcore: MakeRecord) -> None:
+    """Runs of the paper's preset under two protocols were averaged as if they were seeds."""
+    split = "mvtec_k1_noisy10_official1"
+    paper, other = patchcore(split, 0.8), patchcore(split, 0.5, seed=1)
+    other = replace(other, spec=replace(other.spec, protocol=PROTOCOLS["common"]))
+    table = table_of(_filled("tailedcore-1", [other, paper]), name="t")
+    rows = {title: cells[-1].mean for title, cells in table.rows if title.startswith("PatchCore")}
+    assert rows == {"PatchCore": pytest.approx(80), "PatchCore (tailedcore)*": pytest.approx(50)}
+    assert dict(table.notes)["*"] == "protocol common"
+
+
+def test_what_is_not_compared_is_told(patchcore: MakeRecord) -> None:
+    split = "mvtec_k1_noisy10_official1"
+    one, two = patchcore(split, 0.8), patchcore(split, 0.5, seed=1)
+    two = replace(two, spec=replace(two.spec, split_sha256="1" * 64))
+    filled = _filled("tailedcore-1", [one, two])
+    assert agreements("t", filled, 1.0) == []
+    told = left_out("t", filled)
+    assert len(told) == 3 and all(one.spec.hash in own and "PatchCore in Step, K = 1" in own for own in told)
 
 
 def test_empty_cells_say_why() -> None:

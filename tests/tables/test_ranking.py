@@ -14,7 +14,7 @@ from ltbench.tables.cells import Cell
 from ltbench.tables.ranking import Pairs, compare, ranked, ranked_by_test
 
 
-def _pairs(values: list[float]) -> dict[tuple[str, str, int], float]:
+def _pairs(values: list[float]) -> Pairs:
     return {(f"c{place}", "s", 0): value for place, value in enumerate(values)}
 
 
@@ -79,6 +79,8 @@ def test_the_lowest_is_best_where_lower_is_better(monkeypatch: pytest.MonkeyPatc
     cells = [Cell(90.0), Cell(None), Cell(10.0), Cell(50.0)]
     assert [cell.rank for cell in ranked(cells, "image_loss")] == [0, 0, 1, 2]
     assert [cell.rank for cell in ranked(cells, "image_auroc")] == [1, 0, 0, 2]
-    samples = [{(f"c{place}", "split", 0): mean + place for place in range(8)} for mean in (90.0, 0.0, 10.0, 50.0)]
+    samples: list[Pairs] = [
+        {(f"c{place}", "split", 0): mean + place for place in range(8)} for mean in (90.0, 0.0, 10.0, 50.0)
+    ]
     assert [cell.rank for cell in ranked_by_test(cells, samples, "image_loss")] == [0, 0, 1, 2]
     assert [cell.rank for cell in ranked_by_test(cells, samples, "image_auroc")] == [1, 0, 0, 2]

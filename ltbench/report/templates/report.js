@@ -101,15 +101,15 @@
     board.tHead.replaceChildren(make("tr", {},
       header("method", "Method"), header("split", "Training set", { class: "text" }),
       ...shown.map((column) => header(column.key, (several || shown.length === 1 ? titles[column.metric] + " " : "") + titles[column.group])),
-      header("seeds", "Seeds"), make("th", { scope: "col" }, "Categories")));
+      header("seeds", "Lists x seeds"), make("th", { scope: "col" }, "Categories")));
     board.tBodies[0].replaceChildren(...rows.map((row) => make("tr", {},
-      make("th", { scope: "row" }, row.method, make("span", { class: "sub narrow" }, row.split), make("span", { class: "sub" }, [row.protocol, ...row.privileges].join(", "))),
+      make("th", { scope: "row" }, row.method, make("span", { class: "sub narrow" }, row.split), make("span", { class: "sub" }, [row.protocol, ...row.privileges, ...row.notes].join(", "))),
       make("td", { class: "text" }, row.split),
       ...shown.map((column) => number(row, column)),
-      make("td", {}, String(row.seeds)),
+      make("td", {}, row.design),
       make("td", {}, make("button", { type: "button", class: "more", "aria-label": `Categories of ${row.method} on ${row.split}`, onclick: () => categories(row) }, String(Object.keys(row.sizes).length))))));
     const [metric, group] = sort.key.split(" ");
-    const by = group ? `${titles[metric]} ${titles[group]}` : { method: "method", split: "training set", seeds: "seeds" }[metric];
+    const by = group ? `${titles[metric]} ${titles[group]}` : { method: "method", split: "training set", seeds: "runs" }[metric];
     status.textContent = `${rows.length} of ${data.rows.length} rows, sorted by ${by}, ${sort.ascending ? "lowest" : "highest"} first.`;
   };
 
@@ -123,8 +123,9 @@
   const list = (pairs) => make("dl", {}, ...pairs.flatMap(([name, text]) => [make("dt", {}, name), make("dd", {}, text)]));
 
   const explain = (row, metric, group, cell) => {
-    const facts = [["Value", spread(cell) + " %"], ["Over", `${row.seeds} ${row.seeds === 1 ? "run" : "runs"}`], ["Preset", row.preset], ["Protocol", row.protocol]];
+    const facts = [["Value", spread(cell) + " %"], ["Over", row.over], ["Preset", row.preset], ["Protocol", row.protocol]];
     if (row.privileges.length) facts.push(["Privilege", row.privileges.join(", ")]);
+    if (row.notes.length) facts.push(["Lists", row.notes.join("; ")]);
     const printed = cell.published;
     if (printed) {
       facts.push(["Published", `${decimals(printed.value)} %, measured minus published ${signed(cell.mean - printed.value)} points`]);
@@ -149,7 +150,7 @@
     const size = (name) => Number.isInteger(row.sizes[name]) ? String(row.sizes[name]) : row.sizes[name].toFixed(1);
     const role = (name) => row.high.includes(name) ? "High" : row.low.includes(name) ? "Low" : "varies";
     const table = make("table", { class: "board" },
-      make("caption", {}, make("span", { class: "wide" }, "Each category, the largest first; training images are the mean over seeds, contaminants included.")),
+      make("caption", {}, make("span", { class: "wide" }, "Each category, the largest first; training images are the mean over lists, contaminants included.")),
       make("thead", {}, make("tr", {}, ...["Category", "Images", "Group", ...metrics.map((id) => titles[id])].map((text) => make("th", { scope: "col" }, text)))),
       make("tbody", {}, ...order.map((name) => make("tr", {}, make("th", { scope: "row" }, name), make("td", {}, size(name)), make("td", {}, role(name)), ...metrics.map((metric) => number(row, { metric, group: name }))))));
     open(`${row.method} on ${row.split}, by category`, make("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Categories" }, table));

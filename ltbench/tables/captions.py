@@ -1,0 +1,57 @@
+"""What captions say: what is bold, and of a paper's layout with other runs in it, of what data its numbers are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from ltbench.metrics.registry import is_lower_better
+from ltbench.tables.cells import GROUP_MEANINGS, METRIC_TITLES
+from ltbench.tables.measurements import Measurement
+from ltbench.tables.ranking import TEST
+from ltbench.tables.settings import contaminants_of, dataset_title, recipe_of
+
+
+def ranking_caption(significance: bool) -> str:
+    """Return what a caption says of bold and underlined cells."""
+    if significance:
+        return f"{TEST}; underlined: the best of the others"
+    return "Best of the measured values bold, second underlined"
+
+
+def lower_caption(metrics: Iterable[str]) -> str:
+    """Return which metrics are better where they are lower, or ""."""
+    lower = [METRIC_TITLES[metric] for metric in metrics if is_lower_better(metric)]
+    return f"; lower is better: {', '.join(lower)}" if lower else ""
+
+
+def subject_of(
+    metrics: Mapping[str, str], groups: Mapping[str, str], runs: Sequence[Measurement], bases: Sequence[str]
+) -> str:
+    """Return what the numbers of a table are, made of what is in it: metrics, data sets, contaminants and groups.
+
+    Args:
+        metrics: metric id -> heading.
+        groups: group -> heading.
+        runs: the runs in the table.
+        bases: its splits without seed, for those that have no run.
+    """
+    empty = [base for base in bases if all(found.base != base for found in runs)]
+    recipes = [recipe for recipe in map(recipe_of, empty) if recipe is not None]
+    names = dict.fromkeys([found.dataset for found in runs] + [recipe.dataset for recipe in recipes])
+    noise = dict.fromkeys([found.contaminants for found in runs] + [contaminants_of(recipe) for recipe in recipes])
+    what = _listed(
+        [
+            METRIC_TITLES[metric] + (f" ({head})" if head not in ("", METRIC_TITLES[metric]) else "")
+            for metric, head in metrics.items()
+        ]
+    )
+    over = (
+        f"{head} is the {GROUP_MEANINGS[group]}" if head and len(groups) > 1 else GROUP_MEANINGS[group]
+        for group, head in groups.items()
+    )
+    where = _listed([dataset_title(name) for name in names] or list(bases))
+    return f"{what} on {where}{', ' * bool(noise)}{_listed(list(noise))}; {', '.join(over)}."
+
+
+def _listed(texts: Sequence[str]) -> str:
+    return " and ".join(filter(None, [", ".join(texts[:-1]), *texts[-1:]]))
