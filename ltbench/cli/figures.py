@@ -87,7 +87,9 @@ def imbalance(
     """
     from ltbench.figures.trends import draw_imbalance
 
-    _save(draw_imbalance(_records(results, dataset, split, method, preset), metric, _published(published)), out)
+    _save(
+        draw_imbalance(_records(results, dataset, split, method, preset), metric, _published(published, dataset)), out
+    )
 
 
 @app.command("noise")
@@ -108,7 +110,7 @@ def noise(
     """
     from ltbench.figures.trends import draw_noise
 
-    _save(draw_noise(_records(results, dataset, split, method, preset), metric, _published(published)), out)
+    _save(draw_noise(_records(results, dataset, split, method, preset), metric, _published(published, dataset)), out)
 
 
 @app.command("learning")
@@ -191,12 +193,13 @@ def _records(
     return found
 
 
-def _published(tables: list[str] | None) -> list[Published]:
-    """Return the cells of published tables named `<paper>-<table>`."""
+def _published(tables: list[str] | None, dataset: str | None) -> list[Published]:
+    """Return the cells of published tables named `<paper>-<table>`, of one data set if asked."""
     from ltbench.tables.published import published_numbers
 
     parts = [name.partition("-") for name in tables or ()]
-    return [cell for paper, _, table in parts for cell in published_numbers().of(paper, table or None)]
+    cells = [cell for paper, _, table in parts for cell in published_numbers().of(paper, table or None)]
+    return [cell for cell in cells if dataset in (None, cell.dataset)]
 
 
 def _save(figure: Figure, out: Path) -> None:

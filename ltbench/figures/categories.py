@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
-from ltbench.errors import SpecError
-from ltbench.figures.series import Series, axis_title, names_of, series_of, shared_title, sizes
+from ltbench.figures.series import Series, TooFewRunsError, axis_title, names_of, series_of, shared_title, sizes
 from ltbench.figures.style import drawing, legend_below, looks, panels
 from ltbench.records.record import RunRecord
 
 
 def draw_categories(records: Sequence[RunRecord], metric: str = "image_auroc") -> Figure:
-    """Draw a line a method and split over the categories, the largest first; seeds are averaged.
+    """Draw a line a method and split over the categories, the largest first; lists and seeds are averaged.
 
     Where the tail is another one in every seed or split, the axis is the rank by size instead of the category.
 
@@ -35,7 +33,7 @@ def draw_categories(records: Sequence[RunRecord], metric: str = "image_auroc") -
             axes.plot(list(points), list(points.values()), label=name, **look[name].options())
             drawn += len(points)
         if not drawn:
-            raise SpecError(f"Expected {metric} by category in the records, got none. Choose another --metric.")
+            raise TooFewRunsError(f"Expected {metric} by category in the records, got none. Choose another --metric.")
         if len(orders) == 1:
             (order,) = orders
             first = sizes(records[0])
@@ -59,11 +57,14 @@ def _order(record: RunRecord) -> tuple[str, ...]:
 
 
 def _points(series: Series, metric: str) -> dict[int, float]:
-    """Return rank -> mean over seeds in percent of the category at that rank, where every seed has one."""
-    values: dict[int, list[float]] = {}
-    for record in series.records:
-        for rank, category in enumerate(_order(record)):
-            value = record.metrics.get(metric, {}).get(category)
-            if value is not None:
-                values.setdefault(rank, []).append(100 * value)
-    return {rank: statistics.fmean(own) for rank, own in sorted(values.items()) if len(own) == len(series.records)}
+    """Return rank -> mean over lists and seeds in percent of the category at that rank, where every run has one."""
+    orders = [_order(record) for record in series.records]
+    means = {}
+    for rank in range(min(map(len, orders))):
+        categories = [order[rank] for order in orders]
+        mean = series.mean_of(
+            [record.metrics.get(metric, {}).get(own) for record, own in zip(series.records, categories, strict=True)]
+        )
+        if mean is not None:
+            means[rank] = mean
+    return means

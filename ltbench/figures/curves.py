@@ -9,8 +9,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from ltbench.core import GOOD
-from ltbench.errors import SpecError
-from ltbench.figures.series import names_of, series_of, shared_title
+from ltbench.figures.series import Series, TooFewRunsError, names_of, series_of, shared_title
 from ltbench.figures.style import drawing, legend_below, looks, panels
 from ltbench.records.record import RunRecord
 
@@ -23,7 +22,7 @@ def draw_curves(records: Sequence[RunRecord], group: str = "avg") -> Figure:
     Scores of different categories are not comparable, so curves are averaged and scores never pooled.
 
     Args:
-        records: what to draw; seeds are averaged like categories.
+        records: what to draw; a curve is the mean over lists of the mean over seeds and categories.
         group: "avg", "high" or "low".
 
     Raises:
@@ -35,11 +34,14 @@ def draw_curves(records: Sequence[RunRecord], group: str = "avg") -> Figure:
     with drawing():
         figure, (left, right) = panels(2, width=3.3, height=3.9)
         for own, name in zip(series, names, strict=True):
-            scored = [pair for record in own.records for pair in scores_of(record, group)]
+            scored, weights = _weighted(own, group)
             if not scored:
-                raise SpecError(f"Expected good and anomalous test images in group {group!r} of {own.base}, got none.")
-            x, y = mean_roc(scored)
-            recall, precision = mean_precision_recall(scored)
+                raise TooFewRunsError(
+                    f"Expected good and anomalous test images in group {group!r} of {own.base}, got none. Choose "
+                    "another --group."
+                )
+            x, y = mean_roc(scored, weights)
+            recall, precision = mean_precision_recall(scored, weights)
             auroc, ap = np.trapezoid(y, x), np.sum(np.diff(recall) * precision[1:])
             style = look[name].options() | {
                 "marker": "",
@@ -68,26 +70,37 @@ def scores_of(record: RunRecord, group: str) -> list[Curve]:
     return pairs
 
 
-def mean_roc(scored: Sequence[Curve]) -> Curve:
-    """Return the mean of ROC curves at every false-positive rate where one of them bends.
+def _weighted(series: Series, group: str) -> tuple[list[Curve], list[float]]:
+    """Return the scores of every run and category, and what each weighs."""
+    scored: list[Curve] = []
+    weights: list[float] = []
+    for record, weight in zip(series.records, series.weights, strict=True):
+        own = scores_of(record, group)
+        scored += own
+        weights += [weight / max(1, len(own))] * len(own)
+    return scored, weights
+
+
+def mean_roc(scored: Sequence[Curve], weights: Sequence[float] | None = None) -> Curve:
+    """Return the mean of ROC curves, weighted if asked, at every false-positive rate where one of them bends.
 
     A curve that rises at one rate has two points there, so the area below the mean is the mean of the areas.
     """
     curves = [_roc(good, anomalous) for good, anomalous in scored]
     grid = np.unique(np.concatenate([x for x, _ in curves]))
-    low = np.mean([_lower(x, y, grid) for x, y in curves], axis=0)
-    high = np.mean([_upper(x, y, grid) for x, y in curves], axis=0)
+    low = np.average([_lower(x, y, grid) for x, y in curves], axis=0, weights=weights)
+    high = np.average([_upper(x, y, grid) for x, y in curves], axis=0, weights=weights)
     return np.repeat(grid, 2), np.stack([low, high], axis=1).ravel()
 
 
-def mean_precision_recall(scored: Sequence[Curve]) -> Curve:
-    """Return the mean of precision-recall curves, steps whose area is the mean average precision.
+def mean_precision_recall(scored: Sequence[Curve], weights: Sequence[float] | None = None) -> Curve:
+    """Return the mean of precision-recall curves, weighted if asked, steps whose area is the mean average precision.
 
     Between two recalls the precision is that of the right one, as in `metrics.ranking.average_precision`.
     """
     curves = [_precision_recall(good, anomalous) for good, anomalous in scored]
     grid = np.unique(np.concatenate([[0.0], *[recall for recall, _ in curves]]))
-    means = np.mean([own[np.searchsorted(recall, grid)] for recall, own in curves], axis=0)
+    means = np.average([own[np.searchsorted(recall, grid)] for recall, own in curves], axis=0, weights=weights)
     return grid, means
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ltbench.errors import SpecError
+from ltbench.figures.series import TooFewRunsError
 from ltbench.figures.style import COLOURS, drawing, panels, plain_log
 from ltbench.records.inspection import diagnostics_of
 from ltbench.records.record import RunRecord
@@ -23,7 +23,7 @@ def draw_diagnostics(record: RunRecord) -> Figure:
     draws = {"sizes": _draw_sizes, "memories": _draw_memories}
     parts = [name for name in draws if name in diagnostics]
     if not parts:
-        raise SpecError(f"Expected sizes or memories in the diagnostics of run {record.spec.hash}, got neither.")
+        raise TooFewRunsError(f"Expected sizes or memories in the diagnostics of run {record.spec.hash}, got neither.")
     with drawing():
         figure, axes = panels(len(parts), width=4.8, height=4.4)
         for panel, name in zip(axes, parts, strict=True):

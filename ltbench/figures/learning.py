@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from ltbench.errors import SpecError
-from ltbench.figures.series import Series, axis_title, names_of, series_of, shared_title
+from ltbench.figures.series import Series, TooFewRunsError, axis_title, names_of, series_of, shared_title
 from ltbench.figures.style import drawing, legend_below, looks, panels
 from ltbench.records.record import RunRecord
 from ltbench.runs.examination import CURVE
@@ -17,7 +15,7 @@ from ltbench.tables.cells import GROUP_TITLES
 
 
 def draw_learning(records: Sequence[RunRecord], metric: str = "image_auroc") -> Figure:
-    """Draw High, Low and Avg against the epoch, a line a method and split; seeds are averaged where all have a point.
+    """Draw High, Low and Avg against the epoch, a line a method and split, averaged where all runs have a point.
 
     Args:
         records: what to draw; those without a learning curve are left out.
@@ -31,7 +29,7 @@ def draw_learning(records: Sequence[RunRecord], metric: str = "image_auroc") -> 
     series = series_of([record for record in records if record.notes.get(CURVE)])
     curves = {group: [curve_of(own, metric, group) for own in series] for group in GROUP_TITLES}
     if not any(any(own) for own in curves.values()):
-        raise SpecError(f"Expected learning curves of {metric}, got none. Choose another metric.")
+        raise TooFewRunsError(f"Expected learning curves of {metric}, got none. Choose another metric.")
     with drawing():
         figure, axes = panels(len(GROUP_TITLES), sharey=True, height=3.3)
         names = names_of(series)
@@ -49,14 +47,15 @@ def draw_learning(records: Sequence[RunRecord], metric: str = "image_auroc") -> 
 
 
 def curve_of(series: Series, metric: str, group: str) -> dict[int, float]:
-    """Return epoch -> percent, mean over the seeds, at the epochs where every seed has a number."""
+    """Return epoch -> percent, mean over lists and seeds, at the epochs where every run has a number."""
     curves: list[dict[int, float]] = [
         {
-            point["epoch"]: 100 * value
+            point["epoch"]: value
             for point in record.notes[CURVE]
             if (value := point["metrics"].get(metric, {}).get(group)) is not None
         }
         for record in series.records
     ]
     shared = sorted(set.intersection(*map(set, curves)))
-    return {epoch: statistics.fmean(curve[epoch] for curve in curves) for epoch in shared}
+    means = {epoch: series.mean_of([curve[epoch] for curve in curves]) for epoch in shared}
+    return {epoch: mean for epoch, mean in means.items() if mean is not None}

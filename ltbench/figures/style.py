@@ -5,11 +5,11 @@ from __future__ import annotations
 import io
 import math
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -19,6 +19,8 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from ltbench.atomic import write_output
 from ltbench.errors import SpecError
+
+Name = TypeVar("Name", bound=Hashable)
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#8C6D1F")
 """Distinguishable with every kind of colour blindness; source: Okabe and Ito, Color Universal Design (2008). The last
@@ -30,6 +32,9 @@ LETTERS_AN_INCH = 13
 
 LEGEND_ROWS, ROW_INCHES = 4, 0.19
 """Rows of a legend that a figure has room for, and the height of each one more."""
+
+CAPTION_LETTERS_AN_INCH, CAPTION_INCHES = 19, 0.13
+"""Letters of a caption that are as long as an inch, and the height of a line of it."""
 
 DASHES: tuple[Any, ...] = ("-", (0, (4, 1.5)), (0, (1, 1)), (0, (4, 1, 1, 1)))
 
@@ -71,7 +76,7 @@ class Look:
         return {"color": self.color, "marker": self.marker, "linestyle": self.linestyle}
 
 
-def looks(names: Sequence[str]) -> dict[str, Look]:
+def looks(names: Sequence[Name]) -> dict[Name, Look]:
     """Return a look for each name: colours first, then the same colours dashed."""
     return {
         name: Look(
@@ -103,6 +108,14 @@ def plain_log(axis: Axis) -> None:
     """Label a logarithmic axis with plain numbers."""
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_formatter(NullFormatter())
+
+
+def caption_below(figure: Figure, text: str) -> None:
+    """Put a caption below the panels, in small letters, and make the figure taller by its lines."""
+    if text:
+        lines = textwrap.wrap(text, int(figure.get_figwidth() * CAPTION_LETTERS_AN_INCH))
+        figure.supxlabel("\n".join(lines), x=0.01, ha="left", fontsize=7)
+        figure.set_figheight(figure.get_figheight() + CAPTION_INCHES * len(lines))
 
 
 def legend_below(figure: Figure, axes: Axes, columns: int = 4) -> None:

@@ -2,32 +2,33 @@
 
 from __future__ import annotations
 
-import re
-from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ltbench.errors import LtbenchError, SpecError
-from ltbench.figures.series import Series, axis_title, series_of
-from ltbench.figures.style import drawing, legend_below, looks, panels
+from ltbench.figures.series import TooFewRunsError, axis_title, series_of
+from ltbench.figures.style import Look, caption_below, drawing, legend_below, looks, panels
+from ltbench.figures.trend_lines import Axis, Line, Place, Trends, measured_trends, printed_trends, realised
 from ltbench.records.record import RunRecord
-from ltbench.splits.recipe import Recipe, parse_name
 from ltbench.tables.cells import GROUP_TITLES
 from ltbench.tables.published import Published
 
-Points = dict[str, dict[str, dict[float, float]]]
-"""Line -> group -> x -> percent."""
+_X_TITLES: Mapping[Axis, str] = {
+    "imbalance": "imbalance: nominal for exp and step, else largest / smallest category",
+    "noise": "contaminants (% of the head's normal images)",
+}
 
 
 def draw_imbalance(
     records: Sequence[RunRecord], metric: str = "image_auroc", published: Sequence[Published] = ()
 ) -> Figure:
-    """Draw High, Low and Avg against the imbalance: normal images of the largest over those of the smallest category.
+    """Draw High, Low and Avg against the imbalance.
 
-    A line is a method and a kind of profile (exp, step, k, pareto), at one share of contaminants; the split with all
-    images belongs to each of them.
+    A line is a method and a kind of profile (exp, step, k, pareto), in one order of the classes, with one share, rule
+    and place of contaminants, of one draw; the split with all images belongs to each profile. Profiles exp and step
+    stand at the imbalance that they ask for, as published numbers do, with the split of all images at 1; the caption
+    says what their splits have. Others stand at normal images of the largest over those of the smallest category.
 
     Args:
         records: what to draw.
@@ -35,26 +36,19 @@ def draw_imbalance(
         published: published numbers on exp and step splits, drawn hollow and dotted.
 
     Raises:
-        SpecError: no line has two points.
+        SpecError: no line has two points, or a line has two values at one place.
         UnknownNameError: an unknown metric.
     """
-    every = series_of(records)
-    members: dict[str, list[Series]] = defaultdict(list)
-    for series in every:
-        kinds = [_kind(series)]
-        if kinds == ["full"]:
-            kinds = sorted({_kind(other) for other in every if _noise(other) == _noise(series)} - {"full"})
-        for kind in kinds:
-            members[_joined(series.method, kind, _noise(series))].append(series)
-    measured = _points(members, metric, lambda series: series.imbalance)
-    printed = _printed(published, metric, lambda recipe: recipe.profile.number, ("exp", "step"))
-    return _draw(measured, printed, metric, "imbalance: largest / smallest category", log=True)
+    return _draw(records, metric, published, "imbalance")
 
 
 def draw_noise(
     records: Sequence[RunRecord], metric: str = "image_auroc", published: Sequence[Published] = ()
 ) -> Figure:
-    """Draw High, Low and Avg against the share of contaminants; a line is a method and a profile.
+    """Draw High, Low and Avg against the share of contaminants.
+
+    A line is a method and a profile, in one order of the classes, with one rule and place of contaminants, of one draw;
+    the split without contaminants belongs to each rule and place.
 
     Args:
         records: what to draw.
@@ -62,106 +56,70 @@ def draw_noise(
         published: published numbers on the same profiles, drawn hollow and dotted.
 
     Raises:
-        SpecError: no line has two points.
+        SpecError: no line has two points, or a line has two values at one place.
         UnknownNameError: an unknown metric.
     """
-    members: dict[str, list[Series]] = defaultdict(list)
-    for series in series_of(records):
-        recipe = series.first.recipe
-        customs = ["disjoint"] * bool(recipe.get("disjoint"))
-        members[_joined(series.method, str(recipe.get("profile", series.base)), *customs)].append(series)
-    measured = _points(members, metric, lambda series: float(series.first.recipe.get("noise_percent", 0)))
-    kinds = ("pareto", "k", "exp", "step", "full")
-    printed = _printed(published, metric, lambda recipe: recipe.noise_percent, kinds)
-    return _draw(measured, printed, metric, "contaminants (% of the head's normal images)", log=False)
+    return _draw(records, metric, published, "noise")
 
 
-def _draw(measured: Points, printed: Points, metric: str, x_title: str, *, log: bool) -> Figure:
-    lines = {name: groups for name, groups in measured.items() if any(len(own) > 1 for own in groups.values())}
-    if not lines and not printed:
-        raise SpecError(
+def _draw(records: Sequence[RunRecord], metric: str, published: Sequence[Published], axis: Axis) -> Figure:
+    label = axis_title(metric)
+    series = series_of(records)
+    measured, printed = measured_trends(series, axis, metric), printed_trends(published, axis, metric)
+    lines, hollow = measured.drawn(), printed.drawn()
+    datasets = list(dict.fromkeys(dataset for dataset, _ in [*lines, *hollow]))
+    if not lines and not hollow:
+        raise TooFewRunsError(
             "Expected runs of one method at two or more points of the axis, got none. Run it on more splits, or see "
             "which are there with `ltbench table`."
         )
-    label = axis_title(metric)
     with drawing():
         figure, axes = panels(len(GROUP_TITLES), sharey=True, height=3.3)
-        look = looks(sorted({*lines, *printed}))
+        look = looks(sorted({*lines, *hollow}))
         for panel, (group, title) in zip(axes, GROUP_TITLES.items(), strict=True):
-            for name, groups in sorted(lines.items()):
-                points = sorted(groups[group].items())
-                panel.plot([x for x, _ in points], [y for _, y in points], label=name, **look[name].options())
-            for name, groups in sorted(printed.items()):
-                points = sorted(groups[group].items())
-                style = look[name].options() | {"linestyle": ":", "markerfacecolor": "white"}
-                panel.plot([x for x, _ in points], [y for _, y in points], label=f"{name}, published", **style)
+            for line, points in lines.items():
+                _plot(panel, points, group, _name(line, datasets), look[line])
+            for line, points in hollow.items():
+                name = f"{_name(line, datasets)}, published"
+                _plot(panel, points, group, name, look[line], linestyle=":", markerfacecolor="white")
             panel.set_title(title, fontsize=9)
-            panel.set_xscale("log" if log else "linear")
-            if log:
-                ticks = sorted({round(x) for groups in lines.values() for own in groups.values() for x in own})
-                panel.set_xticks(ticks, [str(tick) for tick in ticks])
-                panel.minorticks_off()
+            _scale(panel, axis, [x for points in (*lines.values(), *hollow.values()) for x in points])
         axes[0].set_ylabel(label)
-        axes[1].set_xlabel(x_title)
+        axes[1].set_xlabel(_X_TITLES[axis])
+        told = realised(series) if axis == "imbalance" else ""
+        caption_below(figure, _caption(datasets, told, measured, printed))
         legend_below(figure, axes[-1], columns=3)
     return figure
 
 
-def _nested() -> Points:
-    return defaultdict(lambda: defaultdict(dict))
+def _plot(panel: Axes, points: Mapping[float, Place], group: str, label: str, look: Look, **more: object) -> None:
+    there = [(x, values[group]) for x, values in sorted(points.items()) if group in values]
+    if there:
+        panel.plot([x for x, _ in there], [y for _, y in there], label=label, **(look.options() | more))
 
 
-def _points(members: Mapping[str, Sequence[Series]], metric: str, place: Callable[[Series], float]) -> Points:
-    """Return the points of each line, over the seeds that all its points have, if there is such a seed.
-
-    Another seed of a k or pareto split has another tail, which would show as a bend of the line.
-    """
-    points: Points = _nested()
-    for name, own in members.items():
-        common = set.intersection(*({_seeds(record) for record in series.records} for series in own))
-        for series in own:
-            kept = tuple(record for record in series.records if not common or _seeds(record) in common)
-            fair = replace(series, records=kept)
-            for group in GROUP_TITLES:
-                value = fair.mean(metric, group)
-                if value is not None:
-                    points[name][group][place(fair)] = value
-    return points
+def _scale(panel: Axes, axis: Axis, places: Sequence[float]) -> None:
+    if axis == "imbalance":
+        panel.set_xscale("log")
+        ticks = sorted({round(x) for x in places})
+        panel.set_xticks(ticks, [str(tick) for tick in ticks])
+        panel.minorticks_off()
 
 
-def _seeds(record: RunRecord) -> tuple[int, int]:
-    return (record.split_seed, record.spec.seed)
+def _name(line: Line, datasets: Sequence[str]) -> str:
+    """Return what a line is called: with its data set where there are several, or where it is not the drawn one."""
+    dataset, text = line
+    return text if list(datasets) == [dataset] else f"{text}, {dataset}"
 
 
-def _kind(series: Series) -> str:
-    return re.sub(r"[0-9.]+$", "", str(series.first.recipe.get("profile", series.base)))
-
-
-def _noise(series: Series) -> str:
-    percent = series.first.recipe.get("noise_percent", 0)
-    return f"{percent} % contaminants" if percent else ""
-
-
-def _joined(*parts: str) -> str:
-    return ", ".join(filter(None, parts))
-
-
-def _printed(
-    cells: Sequence[Published], metric: str, place: Callable[[Recipe], float | None], kinds: Sequence[str]
-) -> Points:
-    points: Points = _nested()
-    for cell in cells:
-        try:
-            recipe = parse_name(cell.split)
-        except LtbenchError:  # the split of a paper that ltbench has no recipe for
-            continue
-        x = place(recipe)
-        if cell.metric != metric or cell.value is None or x is None or recipe.profile.kind not in kinds:
-            continue
-        kind = recipe.profile.kind if place(recipe) == recipe.profile.number else str(recipe.profile)
-        points[_joined(cell.method, kind)][cell.group][float(x)] = cell.value
-    return {name: groups for name, groups in points.items() if _is_line(groups)}
-
-
-def _is_line(groups: Mapping[str, Mapping[float, float]]) -> bool:
-    return any(len(own) > 1 for own in groups.values())
+def _caption(datasets: Sequence[str], told: str, measured: Trends, printed: Trends) -> str:
+    """Return what the lines are of, what imbalance the splits have, and what is not drawn."""
+    single = [_name(line, datasets) for line in measured.single()]
+    single += [f"{_name(line, datasets)}, published" for line in printed.single()]
+    sentences = [
+        ", ".join(datasets),
+        f"Realised imbalance, largest / smallest category in normal images: {told}" if told else "",
+        "; ".join(f"{_name(line, datasets)}: {note}" for line, note in measured.notes),
+        f"Not drawn, of one point: {'; '.join(single)}" if single else "",
+    ]
+    return " ".join(f"{sentence}." for sentence in sentences if sentence)

@@ -56,7 +56,8 @@ def make_page(
     problems: list[str] = []
     if heatmaps:
         shown, problems = galleries(records, results, data_root)
-    drawn = list(figures(records))
+    undrawn: list[str] = []
+    drawn = list(figures(records, undrawn))
     return _environment().get_template("report.html").render(
         title=title,
         version=__version__,
@@ -67,6 +68,7 @@ def make_page(
         data=_script(leaderboard(records, published_numbers())),
         papers=_papers(records, reasons or {}),
         figures=[(heading, list(group)) for heading, group in groupby(drawn, key=lambda own: own.heading)],
+        undrawn=undrawn,
         galleries=shown,
         problems=problems,
         style=_asset("report.css"),

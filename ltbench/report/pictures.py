@@ -21,6 +21,7 @@ from ltbench.figures.diagnostics import draw_diagnostics
 from ltbench.figures.examples import SavedMaps, one_of_each_defect, worst
 from ltbench.figures.heatmaps import Picture, panels_of
 from ltbench.figures.learning import draw_learning
+from ltbench.figures.series import TooFewRunsError
 from ltbench.figures.style import as_bytes
 from ltbench.figures.trends import draw_imbalance, draw_noise
 from ltbench.records.record import MAPS, RunRecord, run_folder
@@ -49,18 +50,24 @@ class Gallery:
     rows: tuple[tuple[str, tuple[Shown, ...]], ...]
 
 
-def figures(records: Sequence[RunRecord]) -> Iterator[Shown]:
-    """Yield every figure that the records suffice for, by dataset and split."""
+def figures(records: Sequence[RunRecord], problems: list[str]) -> Iterator[Shown]:
+    """Yield every figure that the records suffice for, by dataset and split.
+
+    Args:
+        records: the runs.
+        problems: gets a sentence for each figure that the runs would suffice for and that cannot be drawn.
+    """
+    draw_one = partial(_figure, problems)
     for dataset, own in _grouped(records, lambda record: record.dataset):
-        yield from _figure(partial(draw_imbalance, own), dataset, "Image AUROC against imbalance")
-        yield from _figure(partial(draw_noise, own), dataset, "Image AUROC against the share of contaminants")
+        yield from draw_one(partial(draw_imbalance, own), dataset, "Image AUROC against imbalance")
+        yield from draw_one(partial(draw_noise, own), dataset, "Image AUROC against the share of contaminants")
         for base, runs in _grouped(own, lambda record: base_name(record.spec.split)):
-            yield from _figure(partial(draw_categories, runs), base, "Image AUROC by category, sorted by size")
-            yield from _figure(partial(draw_curves, runs), base, "ROC and precision-recall, mean of categories")
-            yield from _figure(partial(draw_learning, runs), base, "Image AUROC on the test set against epochs")
+            yield from draw_one(partial(draw_categories, runs), base, "Image AUROC by category, sorted by size")
+            yield from draw_one(partial(draw_curves, runs), base, "ROC and precision-recall, mean of categories")
+            yield from draw_one(partial(draw_learning, runs), base, "Image AUROC on the test set against epochs")
             for record in _with_sizes(runs):
                 text = f"{record.method.title}: predicted and true category sizes"
-                yield from _figure(partial(draw_diagnostics, record), base, text)
+                yield from draw_one(partial(draw_diagnostics, record), base, text)
 
 
 def galleries(records: Sequence[RunRecord], results: Path, data_root: Path | None) -> tuple[list[Gallery], list[str]]:
@@ -77,10 +84,13 @@ def galleries(records: Sequence[RunRecord], results: Path, data_root: Path | Non
     return shown, problems
 
 
-def _figure(draw: Callable[[], Figure], heading: str, text: str) -> Iterator[Shown]:
+def _figure(problems: list[str], draw: Callable[[], Figure], heading: str, text: str) -> Iterator[Shown]:
     try:
         figure = draw()
-    except SpecError:  # too few points for a line, or no test images of both kinds
+    except TooFewRunsError:  # too few points for a line, or no test images of both kinds
+        return
+    except SpecError as error:
+        problems.append(f"No figure of {text}, {heading}: {error}")
         return
     yield Shown(_uri(as_bytes(figure, ".svg"), "image/svg+xml"), f"{text}, {heading}", heading)
 

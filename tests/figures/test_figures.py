@@ -25,6 +25,7 @@ from ltbench.figures.series import names_of, series_of
 from ltbench.figures.style import COLOURS, as_bytes, looks, save
 from ltbench.figures.trends import draw_imbalance, draw_noise
 from ltbench.method import MethodInfo
+from ltbench.protocols import PROTOCOLS
 from ltbench.records.record import RunRecord
 from ltbench.tables.published import published_numbers
 
@@ -74,6 +75,10 @@ def _lines(axes: Axes) -> dict[str, tuple[list[float], list[float]]]:
     }
 
 
+def _caption(figure: Figure) -> str:
+    return " ".join(figure.get_supxlabel().split())
+
+
 def _covers_no_data(figure: Figure) -> bool:
     figure.draw_without_rendering()  # places everything; a bare canvas would not
     legends = [own.get_window_extent() for own in figure.legends]
@@ -98,7 +103,7 @@ def test_another_tail_in_each_seed_is_drawn_by_rank(make_record: MakeRecord) -> 
     assert axes.get_xlabel().startswith("rank")
 
 
-def test_imbalance_is_counted_and_full_belongs_to_every_profile(make_record: MakeRecord) -> None:
+def test_imbalance_is_nominal_and_full_belongs_to_every_profile(make_record: MakeRecord) -> None:
     records = [
         _record(make_record, "parts_full", (40, 40, 20)),
         _record(make_record, "parts_step4", (40, 10, 10), shift=0.1),
@@ -108,11 +113,95 @@ def test_imbalance_is_counted_and_full_belongs_to_every_profile(make_record: Mak
     high, low, _ = figure.axes
     assert [axes.get_title() for axes in figure.axes] == ["High", "Low", "Avg"]
     assert _lines(high) == {
-        "M, exp": ([2, 20], [90, 70]),
-        "M, step": ([2, 4], [90, 80]),
+        "M, exp": ([1, 20], [90, 70]),
+        "M, step": ([1, 4], [90, 80]),
     }
     assert _lines(low)["M, step"][1] == pytest.approx([75, 65])
     assert _covers_no_data(figure)
+    assert (
+        "Realised imbalance, largest / smallest category in normal images: parts_exp20 20, parts_full 2, parts_step4 4."
+    ) in _caption(figure)
+
+
+FLAGS = {
+    "imbalance": ["_reversed", "_noisy10", "_noisy10_softpatch", "_noisy10_disjoint", "_noisy05", "_official"],
+    "noise": ["_reversed", "_softpatch", "_disjoint", "_softpatch_disjoint"],
+}
+
+
+@pytest.mark.parametrize("flag", FLAGS["imbalance"])
+def test_runs_of_one_imbalance_do_not_overwrite_one_another(make_record: MakeRecord, flag: str) -> None:
+    """Reversed runs, and those of another share or rule of contaminants, took each other's places on one line."""
+    plain = [_record(make_record, f"parts_exp{beta}") for beta in (20, 50)]
+    other = [_record(make_record, f"parts_exp{beta}{flag}", (2, 10, 80), shift=0.3) for beta in (20, 50)]
+    for records in ([*plain, *other], [*other, *plain]):
+        lines = _lines(draw_imbalance(records).axes[0])
+        assert len(lines) == 2
+        assert lines.pop("M, exp") == ([20, 50], [90, 90])
+        assert list(lines.values()) == [([20, 50], [60, 60])]
+
+
+def test_draws_datasets_and_protocols_have_lines_of_their_own(make_record: MakeRecord) -> None:
+    plain = [_record(make_record, f"parts_k{shots}", (40, 40, shots)) for shots in (2, 4)]
+    authors = [_record(make_record, f"parts_k{shots}_authors", (40, 40, shots), shift=0.1) for shots in (2, 4)]
+    lists = [_record(make_record, f"parts_k{shots}_noisy10_official1", (40, 40, shots), shift=0.2) for shots in (2, 4)]
+    names = {"M, k", "M, k, authors' draw", "M, k, 10 % contaminants, authors' lists"}
+    assert set(_lines(draw_imbalance([*plain, *authors, *lists]).axes[0])) == names
+    two = [*plain, *(_record(make_record, f"visa_k{shots}", (40, 40, shots), shift=0.3) for shots in (2, 4))]
+    assert _lines(draw_imbalance(two).axes[0]) == {
+        "M, k, parts": ([10, 20], [90, 90]),
+        "M, k, VisA": ([10, 20], [60, 60]),
+    }
+    other = [_record(make_record, f"parts_k{k}", (40, 40, k), shift=0.4, protocol=PROTOCOLS["rlr"]) for k in (2, 4)]
+    protocols = {"M, protocol common, k": ([10, 20], [90, 90]), "M, protocol rlr, k": ([10, 20], [50, 50])}
+    assert _lines(draw_imbalance([*plain, *other]).axes[0]) == protocols
+
+
+@pytest.mark.parametrize("flag", FLAGS["noise"])
+def test_rules_of_contaminants_have_lines_of_their_own(make_record: MakeRecord, flag: str) -> None:
+    order = flag == "_reversed"
+    noisy = [f"parts_step4{flag}_noisy{p}" if order else f"parts_step4_noisy{p}{flag}" for p in (10, 20)]
+    records = [_record(make_record, split) for split in ("parts_step4", "parts_step4_noisy10", "parts_step4_noisy20")]
+    lines = _lines(draw_noise([*records, *(_record(make_record, split, shift=0.3) for split in noisy)]).axes[0])
+    assert lines.pop("M, step4") == ([0, 10, 20], [90, 90, 90])
+    expected = ([10, 20], [60, 60]) if order else ([0, 10, 20], [90, 60, 60])
+    assert list(lines.values()) == [expected], "the split without contaminants belongs to each rule"
+
+
+def test_two_values_at_one_place_are_refused(make_record: MakeRecord) -> None:
+    records = [_record(make_record, split) for split in ("parts_full", "parts_exp1", "parts_exp20")]
+    with pytest.raises(
+        SpecError, match=r"one value at 1 of the line 'M, exp' on parts, got those of parts_exp1 and parts_full"
+    ):
+        draw_imbalance(records)
+    printed = published_numbers().of("tailedcore")
+    with pytest.raises(SpecError, match="tailedcore-1 and tailedcore-logs"):
+        draw_noise([_record(make_record)], published=printed)
+    twice = [_record(make_record), _record(make_record, split_sha256="1" * 64, seed=1)]
+    with pytest.raises(SpecError, match="lists named parts_step4 whose images differ"):
+        draw_categories(twice)
+
+
+def test_a_trend_tells_what_it_leaves_out(make_record: MakeRecord) -> None:
+    records = [_record(make_record, f"parts_exp{beta}") for beta in (20, 50)]
+    records += [_record(make_record, "parts_exp50", seed=1, shift=0.4), _record(make_record, "parts_step4")]
+    figure = draw_imbalance(records)
+    assert _lines(figure.axes[0]) == {"M, exp": ([20, 50], [90, 90])}
+    text = _caption(figure)
+    assert "M, exp: without 1 run of seeds that not all points have" in text
+    assert "Not drawn, of one point: M, step." in text
+
+
+def test_figures_average_seeds_within_lists(make_record: MakeRecord) -> None:
+    records = [
+        _record(make_record, "parts_step4_seed1"),
+        *(_record(make_record, "parts_step4_seed2", seed=seed, shift=0.2) for seed in range(3)),
+    ]
+    (own,) = series_of(records)
+    assert own.mean("image_auroc", "high") == pytest.approx(80), "not 75, the mean of four runs"
+    (axes,) = draw_categories(records).axes
+    assert _lines(axes)["M"][1] == pytest.approx([80, 70, 60])
+    assert own.weights == pytest.approx([1 / 2, 1 / 6, 1 / 6, 1 / 6])
 
 
 def test_noise_compares_the_same_seeds(make_record: MakeRecord) -> None:
@@ -130,6 +219,7 @@ def test_published_lines_are_hollow(make_record: MakeRecord) -> None:
     figure = draw_noise([_record(make_record, "mvtec_k4"), _record(make_record, "mvtec_k4_noisy10")], published=printed)
     lines = _lines(figure.axes[2])
     assert lines["PatchCore, k4, published"][0] == [0, 5, 10, 40]
+    assert not any("VisA" in name for name in lines), "of one point each; they stood among those of MVTec AD"
     assert lines["PatchCore, k4, published"][1] == [94.91, 89.24, 83.67, 62.17]
     table = published_numbers().of("ltad", "4")
     assert _lines(draw_imbalance([_record(make_record)], published=table).axes[2])["LTAD, exp, published"] == (

@@ -109,6 +109,16 @@ def test_two_lists_of_one_name_are_no_number(records: list[RunRecord]) -> None:
     assert records[2].spec.hash in reason and other.spec.hash in reason and "mean" not in str(row["cells"])
 
 
+def test_a_figure_with_two_values_at_one_place_is_told(make_record: MakeRecord, tmp_path: Path) -> None:
+    records = [
+        replace(make_record("plain", split), metrics={"image_auroc": dict.fromkeys(("avg", "high", "low"), 0.5)})
+        for split in ("parts_full", "parts_exp1", "parts_exp20")
+    ]
+    page = make_page(records, tmp_path)
+    assert "No figure of Image AUROC against imbalance, parts: Expected one value at 1 of the line" in page
+    assert 'alt="Image AUROC against imbalance' not in page
+
+
 def test_galleries_need_maps_and_images(mapped_page: Path, records: list[RunRecord], tmp_path: Path) -> None:
     text = mapped_page.read_text(encoding="utf-8")
     assert text.count("data:image/webp;base64,") >= 2 * 4, "image, defect and two maps for each category"
