@@ -5,10 +5,15 @@ Sources: the public code of UniAD (whose loader LTAD keeps), TailedCore and RLR.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ltbench.core import Protocol
 from ltbench.errors import UnknownNameError
 
 DEFAULT_PROTOCOL = "common"
+
+POSITIVE_MASKS = "positive_masks"
+"""What `+` adds to a protocol's name: every value of a mask above 0 is a defect."""
 
 PROTOCOLS: dict[str, Protocol] = {
     protocol.name: protocol
@@ -29,8 +34,12 @@ PROTOCOLS: dict[str, Protocol] = {
 
 
 def protocol_named(name: str) -> Protocol:
-    """Return the protocol of that name, or raise `UnknownNameError`."""
-    try:
-        return PROTOCOLS[name]
-    except KeyError:
-        raise UnknownNameError("protocol", name, PROTOCOLS) from None
+    """Return the protocol of that name; `common+positive_masks` is `common` with every value of a mask above 0.
+
+    Raises:
+        UnknownNameError: there is none.
+    """
+    base, plus, variant = name.partition("+")
+    if base in PROTOCOLS and (not plus or variant == POSITIVE_MASKS):
+        return replace(PROTOCOLS[base], name=name, mask_threshold="positive") if plus else PROTOCOLS[base]
+    raise UnknownNameError("protocol", name, [*PROTOCOLS, *(f"{known}+{POSITIVE_MASKS}" for known in PROTOCOLS)])

@@ -20,6 +20,8 @@ class Protocol:
         mask_interpolation: how a mask is resized.
         mask_rule: which resized mask values are defect pixels: "positive" (> 0) or "full" (exactly 1, the floor of a
             bilinear resize).
+        mask_threshold: which values of a mask on disk are defects: "auto" takes label ids (few values) above 0 and cuts
+            a continuum (JPEG, antialiased) at half of its maximum; "positive" takes all above 0.
         image_score: "method" takes the method's own; "smoothed_map_max" the maximum of the map after a Gaussian.
         image_score_sigma: that Gaussian's standard deviation in pixels.
         interpolation: how an image is resized.
@@ -42,6 +44,7 @@ class Protocol:
     aupro_connectivity: Literal[4, 8] = 8
     averaging: Literal["unweighted over categories"] = "unweighted over categories"
     epoch: Literal["last"] = "last"
+    mask_threshold: Literal["auto", "positive"] = "auto"
 
     def __post_init__(self) -> None:
         if self.resize < 1 or (self.crop is not None and not 1 <= self.crop <= self.resize):
@@ -56,5 +59,11 @@ class Protocol:
         return (side, side)
 
     def payload(self) -> dict[str, Any]:
-        """Return every setting as plain JSON values."""
-        return asdict(self)
+        """Return every setting as plain JSON values; what was added later is left out at its default.
+
+        Run hashes of before stay as they are.
+        """
+        settings = asdict(self)
+        if self.mask_threshold == "auto":
+            del settings["mask_threshold"]
+        return settings

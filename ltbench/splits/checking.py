@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from ltbench.core import Dataset, Split
-from ltbench.datasets.images import check_mask_size
+from collections.abc import Mapping
+from typing import Any
+
+from ltbench.core import Dataset, Protocol, Split
+from ltbench.datasets.masks import check_mask_size, kept_of
 from ltbench.errors import DataError
 
 
@@ -31,3 +34,46 @@ def check_masks(split: Split, dataset: Dataset) -> None:
         sample = dataset.by_path[path]
         if sample.mask is not None:
             check_mask_size(dataset, sample)
+
+
+def mask_notes(split: Split, dataset: Dataset, protocol: Protocol) -> dict[str, dict[str, int]]:
+    """Return by category what a protocol makes of the masks of the defective test images; only what is worth a word.
+
+    Returns:
+        Category -> "defects" (with a mask), "empty" (no pixel of it is left), "halved" (more than half of the resized
+        mask is cut off), "graded" (its values are a continuum); nothing where the last three are 0.
+
+    Raises:
+        DataError: a mask cannot be read.
+    """
+    notes = {}
+    for category, paths in sorted(split.test.items()):
+        samples = [dataset.by_path[path] for path in paths]
+        kept = [kept_of(dataset, sample, protocol) for sample in samples if sample.is_anomalous and sample.mask]
+        found = {
+            "empty": sum(mask.inside == 0 for mask in kept),
+            "halved": sum(0 < 2 * mask.inside < mask.whole for mask in kept),
+            "graded": sum(mask.is_graded for mask in kept),
+        }
+        if any(found.values()):
+            notes[category] = {"defects": len(kept), **found}
+    return notes
+
+
+def told_of_masks(notes: Mapping[str, Mapping[str, Any]], protocol: Protocol) -> list[str]:
+    """Return what `mask_notes` means for the user, with the remedy."""
+    told = [
+        f"{note['empty']} of {note['defects']} test defects of {category} have no pixel left under protocol "
+        f"{protocol.name}, and {note['halved']} less than half; they count as anomalous all the same"
+        for category, note in notes.items()
+        if note["empty"] or note["halved"]
+    ]
+    if told:
+        told.append("a protocol without a crop (--protocol common) keeps whole images")
+    graded = sum(note["graded"] for note in notes.values())
+    if graded and protocol.mask_threshold == "auto":
+        told.append(
+            f"{graded} masks have many grey levels and are cut at half of their maximum; "
+            f"--protocol {protocol.name}+positive_masks takes every value above 0"
+        )
+    return told

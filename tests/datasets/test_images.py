@@ -15,7 +15,8 @@ from PIL import Image
 
 from ltbench.core import Dataset, Protocol, Sample
 from ltbench.datasets.decode import decode, to_rgb
-from ltbench.datasets.images import DiskImages, center_crop, read_mask, resize
+from ltbench.datasets.images import DiskImages, center_crop, resize
+from ltbench.datasets.masks import read_mask
 from ltbench.errors import ContractError, DataError
 from ltbench.protocols import PROTOCOLS
 
