@@ -22,6 +22,7 @@ class Protocol:
             bilinear resize).
         mask_threshold: which values of a mask on disk are defects: "auto" takes label ids (few values) above 0 and cuts
             a continuum (JPEG, antialiased) at half of its maximum; "positive" takes all above 0.
+        image_depth: bits of a 16-bit grey image that are used; 12 for cameras that leave the upper four empty.
         image_score: "method" takes the method's own; "smoothed_map_max" the maximum of the map after a Gaussian.
         image_score_sigma: that Gaussian's standard deviation in pixels.
         interpolation: how an image is resized.
@@ -45,6 +46,7 @@ class Protocol:
     averaging: Literal["unweighted over categories"] = "unweighted over categories"
     epoch: Literal["last"] = "last"
     mask_threshold: Literal["auto", "positive"] = "auto"
+    image_depth: Literal[12, 16] = 16
 
     def __post_init__(self) -> None:
         if self.resize < 1 or (self.crop is not None and not 1 <= self.crop <= self.resize):
@@ -64,6 +66,5 @@ class Protocol:
         Run hashes of before stay as they are.
         """
         settings = asdict(self)
-        if self.mask_threshold == "auto":
-            del settings["mask_threshold"]
-        return settings
+        later = {"mask_threshold": "auto", "image_depth": 16}
+        return {name: value for name, value in settings.items() if name not in later or value != later[name]}

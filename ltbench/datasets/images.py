@@ -72,14 +72,17 @@ class DiskImages:
 
     def _resized(self, index: int) -> Image.Image:
         file = self._files[index]
-        return resize(to_rgb(decode(file), file), self._protocol, Image.Resampling.BILINEAR)
+        return resize(to_rgb(decode(file), file, self._protocol.image_depth), self._protocol, Image.Resampling.BILINEAR)
 
     @cached_property
     def fingerprints(self) -> Sequence[str]:
         """One opaque key an image: the hash of the file's bytes, the geometry and the Pillow version."""
         protocol = self._protocol
         geometry = sha256_of(
-            [protocol.resize, protocol.resize_mode, protocol.crop, protocol.interpolation, PIL.__version__]
+            [
+                *(protocol.resize, protocol.resize_mode, protocol.crop, protocol.interpolation, PIL.__version__),
+                *([protocol.image_depth] if protocol.image_depth != 16 else []),
+            ]
         )
         return tuple(self._fingerprint(index, geometry) for index in range(len(self)))
 

@@ -13,7 +13,7 @@ from ltbench.datasets.index import SOURCES
 from ltbench.errors import NotApplicableError
 from ltbench.method import Method, MethodInfo
 from ltbench.protocols import DEFAULT_PROTOCOL, protocol_named
-from ltbench.splits.checking import check_masks, check_split, mask_notes, told_of_masks
+from ltbench.splits.checking import check_masks, check_split, mask_notes, told_of_dark_images, told_of_masks
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,8 @@ def checked(planned: Plan, split: Split, dataset: Dataset, say: Callable[[str], 
     check_split(split, dataset)
     check_masks(split, dataset)
     notes = mask_notes(split, dataset, planned.spec.protocol)
-    for sentence in told_of_masks(notes, planned.spec.protocol):
+    protocol = planned.spec.protocol
+    for sentence in (*told_of_masks(notes, protocol), *told_of_dark_images(split, dataset, protocol)):
         say(sentence)
     return {"masks": notes} if notes else {}
 

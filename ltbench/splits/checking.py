@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ltbench.core import Dataset, Protocol, Split
+from ltbench.datasets.decode import is_dark
 from ltbench.datasets.masks import check_mask_size, kept_of
 from ltbench.errors import DataError
 
@@ -77,3 +78,20 @@ def told_of_masks(notes: Mapping[str, Mapping[str, Any]], protocol: Protocol) ->
             f"--protocol {protocol.name}+positive_masks takes every value above 0"
         )
     return told
+
+
+def told_of_dark_images(split: Split, dataset: Dataset, protocol: Protocol) -> list[str]:
+    """Return which categories' images will come out almost black, going by the first training image of each.
+
+    Raises:
+        DataError: an image cannot be read.
+    """
+    if protocol.image_depth != 16:
+        return []
+    dark = [name for name, images in sorted(split.train.items()) if is_dark(dataset.file(images.normal[0]))]
+    if not dark:
+        return []
+    return [
+        f"16-bit images of {', '.join(dark)} have no value above 4095, as 12-bit cameras leave them, and come out "
+        f"almost black; --protocol {protocol.name}+depth12 scales them by 4095"
+    ]

@@ -57,3 +57,18 @@ def test_defects_outside_the_crop_are_told_recorded_and_marked(cornered: Path, t
     code, _, err = ltbench(*told)
     assert code == 0
     assert "no pixel left" not in " ".join(err.split())
+
+
+def test_images_of_twelve_bits_are_told_with_the_remedy(parts: Path, tmp_path: Path, ltbench: Run) -> None:
+    root = tmp_path / "data"
+    shutil.copytree(parts / "parts", root / "parts")
+    for file in (root / "parts" / "nut").rglob("*.png"):
+        grey = np.asarray(Image.open(file).convert("L")).astype(np.uint16)
+        Image.fromarray(grey * 16).save(file)
+    told = ("run", "-m", "mean_image", "-s", "parts_full", "--data-root", root, "--results", tmp_path / "results")
+    code, _, err = ltbench(*told)
+    assert code == 0
+    assert "16-bit images of nut have no value above 4095" in " ".join(err.split())
+    code, _, err = ltbench(*told, "--protocol", "common+depth12")
+    assert code == 0
+    assert "above 4095" not in " ".join(err.split())
