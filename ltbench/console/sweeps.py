@@ -42,13 +42,16 @@ def print_plan(plan: SweepPlan, workers: int, as_json: bool) -> None:
     counts = {state: len(plan.of(state)) for state in STATES}
     seconds = sum(known) / workers if known else None
     estimate = {"to_run": len(to_run), "seconds": seconds, "unknown": len(to_run) - len(known)}
-    print_json({"counts": counts, "estimate": estimate, "problems": list(plan.problems), "cells": cells})
+    told = {"counts": counts, "estimate": estimate, "problems": list(plan.problems), "cells": cells}
+    print_json({**told, "remarks": list(plan.remarks)})
 
 
 def _print_plan(console: Console, plan: SweepPlan, workers: int, to_run: Sequence[Cell]) -> None:
     """Print the states by method and settings, the reasons, and the expected time."""
     console.print(_plan_table(plan.cells))
     _print_reasons(console, plan.cells)
+    for remark in plan.remarks:
+        console.print(escape(remark), highlight=False)
     known = [cell.seconds for cell in to_run if cell.seconds is not None]
     text = f"{len(to_run)} to run"
     if known:

@@ -60,6 +60,11 @@ class Protocol:
         side = self.resize if self.crop is None else self.crop
         return (side, side)
 
+    @property
+    def crops(self) -> bool:
+        """Whether a part of a resized image can be cut off."""
+        return self.crop is not None and (self.resize_mode == "short_side" or self.crop < self.resize)
+
     def payload(self) -> dict[str, Any]:
         """Return every setting as plain JSON values; what was added later is left out at its default.
 

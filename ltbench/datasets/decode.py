@@ -17,7 +17,8 @@ IMAGE_SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".
 _BROKEN = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
 """What Pillow raises for a file that is no image, is cut short or claims an absurd size."""
 
-_SIXTEEN_BIT = ("I", "I;16", "I;16L", "I;16B", "I;16N")
+SIXTEEN_BIT = ("I", "I;16", "I;16L", "I;16B", "I;16N")
+"""The modes in which Pillow gives grey of 16 bits."""
 
 
 def is_image_name(name: str) -> bool:
@@ -70,16 +71,6 @@ def size_of(file: Path) -> tuple[int, int]:
         raise DataError(f"Expected an image in {file}, got none ({error}). Copy or download it anew.") from error
 
 
-def is_dark(file: Path) -> bool:
-    """Return whether a file holds 16-bit pixels of which none is above 4095, as cameras of 12 bit leave them.
-
-    Raises:
-        DataError: the file is missing, no image, or truncated.
-    """
-    image = decode(file)
-    return image.mode in _SIXTEEN_BIT and int(np.asarray(image).max()) < 4096
-
-
 def to_rgb(image: Image.Image, file: Path, depth: int = 16) -> Image.Image:
     """Return an image as 8-bit RGB.
 
@@ -94,7 +85,7 @@ def to_rgb(image: Image.Image, file: Path, depth: int = 16) -> Image.Image:
     Raises:
         DataError: pixels that have no defined range (floating point, or integers outside the depth).
     """
-    if image.mode in _SIXTEEN_BIT:
+    if image.mode in SIXTEEN_BIT:
         values, white = np.asarray(image).astype(np.int64), 2**depth - 1
         if values.min() < 0 or values.max() > white:
             raise DataError(

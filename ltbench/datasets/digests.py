@@ -1,31 +1,32 @@
-"""Digests of files, remembered in the cache by path, size and time of change, so that a second run reads nothing."""
+"""Digests of files, remembered in the cache, so that a second run reads nothing."""
 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable
-from contextlib import suppress
 from pathlib import Path
 
-from ltbench.atomic import write_whole
-from ltbench.core import Dataset, Split, sha256_of
-from ltbench.datasets.shapes import cache_folder
+from ltbench.core import Dataset, Split
+from ltbench.datasets.remembered import remembered
 
 MISSING = "missing"
 """The digest of a file that is not there."""
 
 
 def digests_of(files: Iterable[Path]) -> dict[Path, str]:
-    """Return size and sha256 of each file, or `MISSING`. The index is kept one file a folder; a lost one is made anew.
+    """Return size and sha256 of each file, or `MISSING`.
 
     Args:
         files: the files, each by a path that tells it from every other.
     """
-    by_folder: dict[Path, set[Path]] = {}
-    for file in files:
-        by_folder.setdefault(file.parent, set()).add(file)
-    return {file: text for folder, own in by_folder.items() for file, text in _in_folder(folder, own).items()}
+    wanted = list(files)
+    found = remembered("digests", wanted, _sha256)
+    return {file: "{} {}".format(*found[file]) if file in found else MISSING for file in wanted}
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 def split_files(dataset: Dataset, split: Split) -> dict[str, Path]:
@@ -35,27 +36,3 @@ def split_files(dataset: Dataset, split: Split) -> dict[str, Path]:
     samples = [dataset.by_path[path] for path in sorted(paths) if path in dataset.by_path]
     masks = [sample.mask for sample in samples if sample.mask is not None]
     return {path: dataset.file(path) for path in (*(sample.path for sample in samples), *masks)}
-
-
-def _in_folder(folder: Path, files: Iterable[Path]) -> dict[Path, str]:
-    index = cache_folder() / "digests" / f"{sha256_of(str(folder.resolve()))[:32]}.json"
-    known: dict[str, list[object]] = {}
-    with suppress(OSError, ValueError):
-        known = json.loads(index.read_text(encoding="utf-8"))
-    found, is_new = {}, False
-    for file in files:
-        try:
-            status = file.stat()
-            state = [status.st_size, status.st_mtime_ns]
-            entry = known.get(file.name, [])
-            if entry[:2] != state:
-                with file.open("rb") as content:
-                    entry = [*state, hashlib.file_digest(content, "sha256").hexdigest()]
-                known[file.name], is_new = entry, True
-            found[file] = f"{entry[0]} {entry[2]}"
-        except OSError:
-            found[file] = MISSING
-    if is_new:
-        with suppress(OSError):  # a cache that cannot be written to costs time, no more
-            write_whole(index, json.dumps(known).encode())
-    return found

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL
 from numpy.typing import NDArray
 from PIL import Image
 
-from ltbench.core import Dataset, Protocol, Sample
+from ltbench.core import Dataset, Protocol, Sample, sha256_of
 from ltbench.datasets.decode import decode, size_of
 from ltbench.datasets.images import center_crop, resize
+from ltbench.datasets.remembered import remembered
 from ltbench.errors import DataError
 
 LABELS = 8
@@ -26,13 +28,31 @@ class Kept:
 
     Args:
         is_graded: whether its values are a continuum, so that `mask_threshold` matters.
-        whole: defect pixels of the resized mask, before it is cropped.
+        defect: the defect's pixels on disk.
+        whole: those of the resized mask, before it is cropped.
         inside: those that are left after the crop.
+        expected: those that there would be if none were lost: its share of the image, of the resized image's pixels.
     """
 
     is_graded: bool
+    defect: int
     whole: int
     inside: int
+    expected: float
+
+    @property
+    def is_halved(self) -> bool:
+        """Whether something is left of the defect, and more than half of it is not."""
+        return 0 < 2 * self.inside < self.expected
+
+    @property
+    def gone(self) -> str:
+        """Why no pixel of the defect is left, or "" where one is."""
+        if self.inside:
+            return ""
+        if self.whole:
+            return "outside the crop"
+        return "too small for the protocol" if self.defect else "an empty mask"
 
 
 def read_mask(dataset: Dataset, sample: Sample, protocol: Protocol) -> NDArray[np.bool_]:
@@ -55,30 +75,34 @@ def read_mask(dataset: Dataset, sample: Sample, protocol: Protocol) -> NDArray[n
     if sample.mask is None:
         raise DataError(f"Expected a mask of {dataset.file(sample.path)}, got none. Ask for image metrics only.")
     check_mask_size(dataset, sample)
-    resized = _resized(dataset.file(sample.mask), protocol)
+    resized = _resized(defect_pixels(decode(dataset.file(sample.mask)), protocol), protocol)
     return _defective(center_crop(resized, protocol), protocol)
 
 
-def kept_of(dataset: Dataset, sample: Sample, protocol: Protocol) -> Kept:
-    """Return what a protocol keeps of a defective sample's mask; what is asked again is remembered.
+def kept_of(dataset: Dataset, samples: Iterable[Sample], protocol: Protocol) -> dict[str, Kept]:
+    """Return what a protocol keeps of the masks of defective samples, by path of the sample; it is remembered.
 
     Raises:
-        DataError: the mask cannot be read.
+        DataError: a mask cannot be read.
     """
-    file = dataset.file(str(sample.mask))
-    try:
-        modified = file.stat().st_mtime_ns
-    except OSError as error:
-        raise DataError(f"Expected the mask {file}, got {error.strerror}. Copy it there or mend it.") from error
-    return _kept(file, modified, protocol)
+    files = {sample.path: dataset.file(str(sample.mask)) for sample in samples}
+    settings = (protocol.resize, protocol.resize_mode, protocol.crop, protocol.mask_interpolation, protocol.mask_rule)
+    kind = f"masks-{sha256_of([*settings, protocol.mask_threshold, LABELS, PIL.__version__])[:16]}"
+    found = remembered(kind, files.values(), lambda file: asdict(_kept(file, protocol)))
+    for file in files.values():
+        if file not in found:
+            raise DataError(f"Expected the mask {file}, got no file that can be read. Copy it there or mend it.")
+    return {path: Kept(**found[file][1]) for path, file in files.items()}
 
 
-@lru_cache(maxsize=65536)
-def _kept(file: Path, modified: int, protocol: Protocol) -> Kept:
-    resized = _resized(file, protocol)
+def _kept(file: Path, protocol: Protocol) -> Kept:
+    mask = decode(file)
+    defect = defect_pixels(mask, protocol)
+    resized = _resized(defect, protocol)
     whole = int(_defective(resized, protocol).sum())
     inside = int(_defective(center_crop(resized, protocol), protocol).sum())
-    return Kept(is_graded(decode(file)), whole, inside)
+    expected = float(defect.mean()) * resized.width * resized.height
+    return Kept(is_graded(mask), int(defect.sum()), whole, inside, expected)
 
 
 def is_graded(mask: Image.Image) -> bool:
@@ -126,11 +150,10 @@ def _values(mask: Image.Image) -> NDArray[np.integer[Any]]:
     return values
 
 
-def _resized(file: Path, protocol: Protocol) -> Image.Image:
+def _resized(defect: NDArray[np.bool_], protocol: Protocol) -> Image.Image:
     bilinear = protocol.mask_interpolation == "bilinear"
     resampling = Image.Resampling.BILINEAR if bilinear else Image.Resampling.NEAREST
-    whole = Image.fromarray(np.where(defect_pixels(decode(file), protocol), 255, 0).astype(np.uint8))
-    return resize(whole, protocol, resampling)
+    return resize(Image.fromarray(np.where(defect, 255, 0).astype(np.uint8)), protocol, resampling)
 
 
 def _defective(mask: Image.Image, protocol: Protocol) -> NDArray[np.bool_]:

@@ -23,10 +23,6 @@ LIMITS = (0.01, 0.999)
 """Quantiles of a category's maps that are drawn as the coldest and the hottest colour."""
 
 
-OUTSIDE = "outside the crop"
-"""What heat maps say of a defect of which the protocol keeps no pixel."""
-
-
 @dataclass(frozen=True, slots=True)
 class Example:
     """One test image and why it is looked at.

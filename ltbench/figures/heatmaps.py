@@ -10,9 +10,10 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy.ndimage import binary_dilation
 
-from ltbench.core import GOOD, Dataset
+from ltbench.core import Dataset
+from ltbench.datasets.masks import kept_of
 from ltbench.errors import SpecError
-from ltbench.figures.examples import OUTSIDE, Example, SavedMaps, picture_of
+from ltbench.figures.examples import Example, SavedMaps, picture_of
 from ltbench.figures.series import names_of, series_of
 from ltbench.figures.style import drawing
 
@@ -51,10 +52,14 @@ def panels_of(example: Example, dataset: Dataset, runs: Sequence[SavedMaps]) -> 
 
 
 def told_of(example: Example, dataset: Dataset, runs: Sequence[SavedMaps]) -> str:
-    """Return what is said of an example, and that its defect lies outside the crop of the first run's protocol."""
-    mask = picture_of(dataset, runs[0].record, example.path)[1]
-    is_outside = example.defect_type != GOOD and mask is not None and not mask.any()
-    return f"{example.title}, {OUTSIDE}" if is_outside else example.title
+    """Return what is said of an example, and why the protocol of a run leaves no pixel of its defect."""
+    sample = dataset.by_path.get(example.path)
+    if sample is None or not sample.is_anomalous or sample.mask is None:
+        return example.title
+    protocols = dict.fromkeys(run.record.spec.protocol for run in runs)
+    gone = {protocol.name: kept_of(dataset, [sample], protocol)[sample.path].gone for protocol in protocols}
+    reasons = [f"{why} ({name})" if len(protocols) > 1 else why for name, why in gone.items() if why]
+    return ", ".join([example.title, *reasons])
 
 
 def run_names(runs: Sequence[SavedMaps]) -> list[str]:

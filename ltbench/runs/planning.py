@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from ltbench.contract.parameters import identifying, plain, resolve
 from ltbench.contract.registry import choose_preset, method_class
-from ltbench.core import Dataset, RunSpec, Split
+from ltbench.core import Dataset, Protocol, RunSpec, Split
 from ltbench.datasets.index import SOURCES
 from ltbench.errors import NotApplicableError
 from ltbench.method import Method, MethodInfo
 from ltbench.protocols import DEFAULT_PROTOCOL, protocol_named
-from ltbench.splits.checking import check_masks, check_split, mask_notes, told_of_dark_images, told_of_masks
+from ltbench.splits.checking import check_images, check_split, mask_notes, told_of_dark_images, told_of_masks
 
 
 @dataclass(frozen=True)
@@ -72,27 +72,45 @@ def plan(
     return Plan(spec, chosen.name, cls, values)
 
 
-def checked(planned: Plan, split: Split, dataset: Dataset, say: Callable[[str], None]) -> dict[str, Any]:
-    """Check all that can speak against a run before it starts; return what its record notes of the masks.
+@dataclass(frozen=True, slots=True)
+class Prospects:
+    """What is known of a run before it starts, where nothing speaks against it.
 
     Args:
-        planned: the run.
-        split: its images.
-        dataset: where they are.
-        say: told what the user should know of the masks.
+        notes: what its record notes of masks and images.
+        told: what the user should know of them, with the remedy.
+    """
+
+    notes: Mapping[str, Any]
+    told: tuple[str, ...]
+
+
+def check_plan(planned: Plan, split: Split, dataset: Dataset) -> Prospects:
+    """Check all that can speak against a run before it starts. What is read of images and masks is remembered.
+
+    `plan`, `sweep` and `run` call it; `make-splits`, which has no method yet, calls its part `check_split`.
 
     Raises:
         NotApplicableError: the method cannot train on the split.
-        DataError: the split names images that the dataset lacks or calls otherwise, or a mask does not fit its image.
+        DataError: the split names images that the dataset lacks or calls otherwise, a mask does not fit its image, or
+            a test image or mask cannot be read.
     """
     check_applicable(planned, split)
     check_split(split, dataset)
-    check_masks(split, dataset)
-    notes = mask_notes(split, dataset, planned.spec.protocol)
-    protocol = planned.spec.protocol
-    for sentence in (*told_of_masks(notes, protocol), *told_of_dark_images(split, dataset, protocol)):
-        say(sentence)
-    return {"masks": notes} if notes else {}
+    return prospects(split, dataset, planned.spec.protocol)
+
+
+def prospects(split: Split, dataset: Dataset, protocol: Protocol) -> Prospects:
+    """Return what a protocol will make of the images and masks of a split.
+
+    Raises:
+        DataError: a test image or mask cannot be read.
+    """
+    dark = check_images(split, dataset, protocol)
+    masks = mask_notes(split, dataset, protocol)
+    told = (*told_of_masks(masks, dataset.name, protocol), *told_of_dark_images(dark, protocol))
+    notes = {"masks": masks, "dark_images": dark}
+    return Prospects({name: value for name, value in notes.items() if value}, told)
 
 
 def check_applicable(planned: Plan, split: Split) -> None:

@@ -36,7 +36,7 @@ from ltbench.runs.environment import environment, peak_memory
 from ltbench.runs.examination import CURVE, Examination, LearningCurve, shuffled
 from ltbench.runs.harness import Harness
 from ltbench.runs.memory import MemoryPlan, image_counts, plan_memory
-from ltbench.runs.planning import Plan, check_applicable, checked, plan
+from ltbench.runs.planning import Plan, check_applicable, check_plan, plan
 from ltbench.runs.progress import ConsoleProgress, Position
 from ltbench.runs.provenance import provenance, refuse_stale
 from ltbench.splits.files import find_split
@@ -140,13 +140,15 @@ def _describe(planned: Plan, progress: ConsoleProgress) -> Callable[[], dict[str
 
 def _record(planned: Plan, split: Split, dataset: Dataset, harness: Harness, claim: Claim) -> RunRecord:
     """Run a plan and put its record in place, unless another process took the run over meanwhile."""
-    masks = checked(planned, split, dataset, harness.progress.say)
+    ahead = check_plan(planned, split, dataset)
+    for sentence in ahead.told:
+        harness.progress.say(sentence)
     digests = provenance(planned.method, planned.values, split, dataset)
     memory = _plan_memory(planned, split, harness)
     with new_folder(run_folder(harness.results, planned.spec)) as temporary:
         (maps := temporary / MAPS).mkdir()
         record = _run(planned, split, dataset, harness, maps, memory)
-        record = replace(record, provenance=digests, notes={**record.notes, **masks})
+        record = replace(record, provenance=digests, notes={**record.notes, **ahead.notes})
         claim.check()
         if not harness.save_maps:
             maps.rmdir()

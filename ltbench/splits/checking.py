@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ltbench.core import Dataset, Protocol, Split
-from ltbench.datasets.decode import is_dark
+from ltbench.datasets.facts import TWELVE_BITS, check_depth, facts_of
 from ltbench.datasets.masks import check_mask_size, kept_of
 from ltbench.errors import DataError
 
 
 def check_split(split: Split, dataset: Dataset) -> None:
-    """Raise `DataError` unless every image of the split is in the dataset, as what the split says it is."""
+    """Raise `DataError` unless every image of the split is in the dataset, as what the split says it is, with its mask.
+
+    Of images and masks only file headers are read, and none where the dataset is a listing without files.
+    """
     named = {path for images in split.train.values() for path in (*images.normal, *images.contaminant)}
     named |= {path for paths in split.test.values() for path in paths}
     lacking = sorted(named - set(dataset.by_path))
@@ -27,22 +30,41 @@ def check_split(split: Split, dataset: Dataset) -> None:
         wrong += [path for path in images.contaminant if not dataset.by_path[path].is_anomalous]
         if wrong:
             raise DataError(f"Expected {wrong[0]} to be what split {split.name} calls it, got the other. Make it anew.")
-
-
-def check_masks(split: Split, dataset: Dataset) -> None:
-    """Raise `DataError` unless every mask of the test set is as large as its image; only file headers are read."""
-    for path in (path for paths in split.test.values() for path in paths):
+    for path in (path for paths in split.test.values() for path in paths if dataset.root is not None):
         sample = dataset.by_path[path]
         if sample.mask is not None:
             check_mask_size(dataset, sample)
+
+
+def check_images(split: Split, dataset: Dataset, protocol: Protocol) -> list[str]:
+    """Check that every test image is whole; return the categories whose images will come out almost black.
+
+    Without this a broken test image ends a run after its training. The training images are the first that a run reads.
+
+    Raises:
+        DataError: a test image is missing, truncated, or has pixels outside the protocol's depth.
+    """
+    dark = []
+    for category, paths in sorted(split.test.items()):
+        facts = facts_of(dataset.file(path) for path in paths)
+        if any(fact.is_deep for fact in facts.values()):
+            trained = (*split.train[category].normal, *split.train[category].contaminant)
+            facts |= facts_of(dataset.file(path) for path in trained)
+        for file, fact in facts.items():
+            check_depth(file, fact, protocol.image_depth)
+        deep = [fact for fact in facts.values() if fact.is_deep]
+        if protocol.image_depth == 16 and deep and all(fact.is_dark for fact in deep):
+            dark.append(category)
+    return dark
 
 
 def mask_notes(split: Split, dataset: Dataset, protocol: Protocol) -> dict[str, dict[str, int]]:
     """Return by category what a protocol makes of the masks of the defective test images; only what is worth a word.
 
     Returns:
-        Category -> "defects" (with a mask), "empty" (no pixel of it is left), "halved" (more than half of the resized
-        mask is cut off), "graded" (its values are a continuum); nothing where the last three are 0.
+        Category -> "defects" (with a mask), "empty" (no pixel of it is left), of these "blank" (empty on disk) and
+        "outside" (cut off), "halved" (more than half of it is gone), "graded" (its values are a continuum); nothing
+        where none is.
 
     Raises:
         DataError: a mask cannot be read.
@@ -50,10 +72,13 @@ def mask_notes(split: Split, dataset: Dataset, protocol: Protocol) -> dict[str, 
     notes = {}
     for category, paths in sorted(split.test.items()):
         samples = [dataset.by_path[path] for path in paths]
-        kept = [kept_of(dataset, sample, protocol) for sample in samples if sample.is_anomalous and sample.mask]
+        defects = [sample for sample in samples if sample.is_anomalous and sample.mask]
+        kept = kept_of(dataset, defects, protocol).values()
         found = {
             "empty": sum(mask.inside == 0 for mask in kept),
-            "halved": sum(0 < 2 * mask.inside < mask.whole for mask in kept),
+            "blank": sum(mask.defect == 0 for mask in kept),
+            "outside": sum(mask.inside == 0 < mask.whole for mask in kept),
+            "halved": sum(mask.is_halved for mask in kept),
             "graded": sum(mask.is_graded for mask in kept),
         }
         if any(found.values()):
@@ -61,7 +86,7 @@ def mask_notes(split: Split, dataset: Dataset, protocol: Protocol) -> dict[str, 
     return notes
 
 
-def told_of_masks(notes: Mapping[str, Mapping[str, Any]], protocol: Protocol) -> list[str]:
+def told_of_masks(notes: Mapping[str, Mapping[str, Any]], dataset: str, protocol: Protocol) -> list[str]:
     """Return what `mask_notes` means for the user, with the remedy."""
     told = [
         f"{note['empty']} of {note['defects']} test defects of {category} have no pixel left under protocol "
@@ -69,29 +94,26 @@ def told_of_masks(notes: Mapping[str, Mapping[str, Any]], protocol: Protocol) ->
         for category, note in notes.items()
         if note["empty"] or note["halved"]
     ]
-    if told:
+    total = {kind: sum(note[kind] for note in notes.values()) for kind in ("blank", "outside", "halved", "graded")}
+    if protocol.crops and (total["outside"] or total["halved"]):
         told.append("a protocol without a crop (--protocol common) keeps whole images")
-    graded = sum(note["graded"] for note in notes.values())
-    if graded and protocol.mask_threshold == "auto":
+    if total["blank"]:
         told.append(
-            f"{graded} masks have many grey levels and are cut at half of their maximum; "
+            f"{total['blank']} of these masks are empty on disk: `ltbench datasets verify {dataset}` lists them"
+        )
+    if total["graded"] and protocol.mask_threshold == "auto":
+        told.append(
+            f"{total['graded']} masks have many grey levels and are cut at half of their maximum; "
             f"--protocol {protocol.name}+positive_masks takes every value above 0, +half_masks cuts the others too"
         )
     return told
 
 
-def told_of_dark_images(split: Split, dataset: Dataset, protocol: Protocol) -> list[str]:
-    """Return which categories' images will come out almost black, going by the first training image of each.
-
-    Raises:
-        DataError: an image cannot be read.
-    """
-    if protocol.image_depth != 16:
-        return []
-    dark = [name for name, images in sorted(split.train.items()) if is_dark(dataset.file(images.normal[0]))]
+def told_of_dark_images(dark: Sequence[str], protocol: Protocol) -> list[str]:
+    """Return what it means that the images of some categories use twelve of 16 bits, with the remedy."""
     if not dark:
         return []
     return [
-        f"16-bit images of {', '.join(dark)} have no value above 4095, as 12-bit cameras leave them, and come out "
-        f"almost black; --protocol {protocol.name}+depth12 scales them by 4095"
+        f"16-bit images of {', '.join(dark)} have no value above {TWELVE_BITS}, as 12-bit cameras leave them, and come "
+        f"out almost black; --protocol {protocol.name}+depth12 scales grey by {TWELVE_BITS}, save colours with 8 bit"
     ]

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-from ltbench.core import Split
+from ltbench.core import Dataset, Split
 from ltbench.datasets.folder import index_tree
 from ltbench.errors import DataError, SpecError, UnknownNameError
 from ltbench.splits.author_lists import DATASETS, import_lists
 from ltbench.splits.catalogue import NOISE_PERCENT, catalogue
+from ltbench.splits.checking import check_split
 from ltbench.splits.files import Load
 from ltbench.splits.generate import make_split
 from ltbench.splits.groups import GROUP_RULES, GroupRule
@@ -75,25 +76,35 @@ class SplitRequest:
         return recipes
 
     def splits(self, load: Load) -> Iterator[Split]:
-        """Make or import the splits.
+        """Make or import the splits, and check each as a run on it would.
 
         Args:
             load: gives a dataset by name.
 
         Raises:
             SpecError: options that do not go together, or nothing to make.
+            DataError: a mask does not fit its image.
         """
         self._check_options()
+        for split, dataset in self._made(load):
+            check_split(split, dataset)
+            yield split
+
+    def _made(self, load: Load) -> Iterator[tuple[Split, Dataset]]:
+        """Yield each split with the dataset, or listing, that it is made of."""
         listing = self.listing or None
         if self.official is not None:
-            yield from self._official(load)
+            yield from ((split, load(split.dataset)) for split in self._official(load))
         elif self.from_list is not None:
-            yield self._listed(self.from_list, load)
+            dataset = self._listed_dataset(load)
+            yield self._listed(self.from_list, dataset), dataset
         elif self.folder is not None:
             dataset = index_tree(self.folder, self.name or self.folder.resolve().name)
-            yield make_split(dataset, self._own_recipe(dataset.name), listing)
+            yield make_split(dataset, self._own_recipe(dataset.name), listing), dataset
         else:
-            yield from (make_split(load(recipe.dataset), recipe, listing) for recipe in self.recipes())
+            for recipe in self.recipes():
+                dataset = load(recipe.dataset)
+                yield make_split(dataset, recipe, listing), dataset
 
     def _check_options(self) -> None:
         """Raise `SpecError` where an option would be passed over: those of a named split are in its name."""
@@ -149,14 +160,16 @@ class SplitRequest:
         for name in named:
             yield from import_lists(load(name), folder, groups=cast(GroupRule, self.groups))
 
-    def _listed(self, file: Path, load: Load) -> Split:
+    def _listed_dataset(self, load: Load) -> Dataset:
         if self.name is None or (self.folder is None) == (self.dataset is None):
             raise SpecError(
                 "Expected --name and either --folder or --dataset beside --from-list, got others. For example: "
                 "--from-list list.csv --folder ~/parts --name parts_mine."
             )
-        dataset = index_tree(self.folder, self.folder.resolve().name) if self.folder else load(str(self.dataset))
-        return import_list(file, dataset, self.name, disjoint=self.disjoint, groups=cast(GroupRule, self.groups))
+        return index_tree(self.folder, self.folder.resolve().name) if self.folder else load(str(self.dataset))
+
+    def _listed(self, file: Path, dataset: Dataset) -> Split:
+        return import_list(file, dataset, str(self.name), disjoint=self.disjoint, groups=cast(GroupRule, self.groups))
 
     def _own_recipe(self, dataset: str) -> Recipe:
         if 0 < self.noise < 1:

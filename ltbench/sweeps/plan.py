@@ -5,21 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
 from typing import Literal
 
 from ltbench.contract.parameters import plain
-from ltbench.core import Split, sha256_of
-from ltbench.datasets.index import locate
-from ltbench.errors import DataError, SpecError
+from ltbench.core import Dataset, Protocol, Split, sha256_of
+from ltbench.datasets.index import load_dataset, locate
+from ltbench.errors import DataError, LtbenchError, NotApplicableError
 from ltbench.executors.cells import Cell, Settings, find_cell_split
 from ltbench.records.failures import read_failure
 from ltbench.records.record import RECORD, read_record, stream_records
 from ltbench.runs import claims
 from ltbench.runs.environment import parse_size
 from ltbench.runs.memory import image_counts, plan_memory
-from ltbench.runs.planning import Plan, plan, why_not_applicable
+from ltbench.runs.planning import Plan, check_applicable, check_plan, plan
 from ltbench.sweeps.grid import Request
 from ltbench.sweeps.timings import Timings
 
@@ -46,10 +45,12 @@ class SweepPlan:
     Args:
         cells: every cell with its state, in the grid's order.
         problems: records that cannot be read, in words.
+        remarks: what is to be known of the images and masks of what is to be run, in words.
     """
 
     cells: tuple[PlannedCell, ...]
     problems: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
 
     def of(self, state: State) -> list[PlannedCell]:
         """Return the cells in a state."""
@@ -77,7 +78,12 @@ def make_plan(requests: Iterable[Request], settings: Settings) -> SweepPlan:
     for request in requests:
         planned = _planned(request, settings, results)
         found.setdefault(planned.cell.run or repr(request), planned)
-    return SweepPlan(tuple(found.values()), tuple(results.problems))
+    told = dict.fromkeys(sentence for sentences in results.told.values() for sentence in sentences)
+    return SweepPlan(tuple(found.values()), tuple(results.problems), tuple(told))
+
+
+_Checked = tuple[str, Protocol]
+"""What the checks of images and masks depend on: a split's sha256 and the protocol."""
 
 
 class _Results:
@@ -91,6 +97,9 @@ class _Results:
         self.folder = folder
         self.timings = Timings()
         self.problems: list[str] = []
+        self.told: dict[_Checked, tuple[str, ...]] = {}
+        self._refusals: dict[_Checked, DataError] = {}
+        self._datasets: dict[str, Dataset] = {}
         self.running = claims.held(folder)
         for record in stream_records(folder, self.problems):
             with suppress(DataError):  # damaged within its scores: told where its cell is looked up
@@ -112,6 +121,23 @@ class _Results:
             return "failed", failure.reason
         return "waiting", problem
 
+    def check(self, resolved: Plan, split: Split, settings: Settings) -> None:
+        """Raise `LtbenchError` where something speaks against a run; cells that share images share their check."""
+        key = (split.sha256, resolved.spec.protocol)
+        if key in self._refusals:
+            raise self._refusals[key]
+        if key not in self.told and locate(split.dataset, settings.data_root).exists():  # the first run draws `shapes`
+            try:
+                if split.dataset not in self._datasets:
+                    self._datasets[split.dataset] = load_dataset(split.dataset, settings.data_root)
+                self.told[key] = check_plan(resolved, split, self._datasets[split.dataset]).told
+            except DataError as error:
+                self._refusals[key] = error
+                raise
+        if settings.memory_limit is not None:
+            limit = parse_size(settings.memory_limit, "--memory-limit") or None
+            plan_memory(resolved.method(**resolved.values), image_counts(split, resolved.spec.protocol), limit)
+
 
 def _planned(request: Request, settings: Settings, results: _Results) -> PlannedCell:
     cell = Cell("", request.method, request.split, request.preset, request.parameters, request.protocol, request.seed)
@@ -128,13 +154,15 @@ def _planned(request: Request, settings: Settings, results: _Results) -> Planned
         seed=request.seed,
     )
     cell = _complete(cell, resolved, split, settings, results)
-    if (reason := why_not_applicable(resolved.method.info, split)) is not None:
-        return PlannedCell(cell, "not applicable", reason)
     state, reason = results.state(cell.run)
-    if state in ("waiting", "failed"):
-        lacking = _lacking_data(split.dataset, settings.data_root) or _lacking_memory(resolved, split, settings)
-        if lacking:
-            return PlannedCell(cell, "blocked", lacking)
+    try:
+        check_applicable(resolved, split)
+        if state in ("waiting", "failed"):
+            results.check(resolved, split, settings)
+    except NotApplicableError as error:
+        return PlannedCell(cell, "not applicable", str(error))
+    except LtbenchError as error:
+        return PlannedCell(cell, "blocked", str(error))
     return PlannedCell(cell, state, reason)
 
 
@@ -161,7 +189,7 @@ def _shares(resolved: Plan, split: Split) -> Iterator[str]:
     names hyper-parameters, the part of its training that depends on these, the training images and the seed.
     """
     values, protocol = resolved.values, resolved.spec.protocol
-    geometry = (protocol.resize, protocol.resize_mode, protocol.crop, protocol.interpolation)
+    geometry = (protocol.resize, protocol.resize_mode, protocol.crop, protocol.interpolation, protocol.image_depth)
     for names in FEATURES:
         if names <= set(values):
             chosen = {name: values[name] for name in sorted(names)}
@@ -170,25 +198,3 @@ def _shares(resolved: Plan, split: Split) -> Iterator[str]:
         chosen = {name: values[name] for name in depends_on}
         spec = (split.sha256, geometry, resolved.spec.seed)
         yield sha256_of({"training": plain(chosen), "spec": spec})
-
-
-@cache
-def _lacking_data(dataset: str, data_root: Path | None) -> str:
-    """Return why a dataset's images cannot be read, or "" where they seem to be there."""
-    try:
-        locate(dataset, data_root)
-    except DataError as error:
-        return str(error)
-    return ""
-
-
-def _lacking_memory(resolved: Plan, split: Split, settings: Settings) -> str:
-    """Return why a run does not fit in the memory limit, and what would, or ""."""
-    if settings.memory_limit is None:
-        return ""
-    limit = parse_size(settings.memory_limit, "--memory-limit") or None
-    try:
-        plan_memory(resolved.method(**resolved.values), image_counts(split, resolved.spec.protocol), limit)
-    except SpecError as error:
-        return str(error)
-    return ""

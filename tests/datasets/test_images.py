@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ltbench.core import Dataset, Protocol, Sample
-from ltbench.datasets.decode import decode, is_dark, to_rgb
+from ltbench.datasets.decode import decode, to_rgb
+from ltbench.datasets.facts import facts_of
 from ltbench.datasets.images import DiskImages, center_crop, resize
 from ltbench.datasets.masks import read_mask
 from ltbench.errors import ContractError, DataError
@@ -247,11 +248,11 @@ def test_twelve_of_sixteen_bits(tmp_path: Path) -> None:
     dim = np.linspace(0, 4095, 64 * 64).reshape(64, 64).astype(np.uint16)
     Image.fromarray(dim).save(tmp_path / "0.png")
     dataset = Dataset("d", ("a",), (Sample("0.png", "a"),), (), tmp_path)
-    assert is_dark(tmp_path / "0.png")
+    assert facts_of([tmp_path / "0.png"])[tmp_path / "0.png"].is_dark
     dark, bright = (DiskImages(dataset, ["0.png"], protocol_named(name)) for name in ("common", "common+depth12"))
     assert (dark[0].max(), bright[0].max()) == (16, 255)
     assert dark.fingerprints != bright.fingerprints
     Image.fromarray(dim * 16).save(tmp_path / "0.png")
-    assert not is_dark(tmp_path / "0.png")
+    assert not facts_of([tmp_path / "0.png"])[tmp_path / "0.png"].is_dark
     with pytest.raises(DataError, match=r"12-bit pixels .* leave \+depth12 out"):
         DiskImages(dataset, ["0.png"], protocol_named("common+depth12"))[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -68,14 +69,34 @@ def test_a_perfect_map_is_perfect_on_an_antialiased_mask(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("top", "expected"), [(20, Kept(False, 400, 400)), (0, Kept(False, 400, 16)), (44, Kept(False, 400, 16))]
+    ("top", "inside", "gone"), [(20, 400, ""), (0, 16, ""), (44, 16, ""), (-8, 0, "outside the crop")]
 )
-def test_what_a_crop_keeps(tmp_path: Path, top: int, expected: Kept) -> None:
-    dataset = _dataset(tmp_path, Image.fromarray(_square(top=top)))
-    assert kept_of(dataset, dataset.test[0], CROP) == expected
+def test_what_a_crop_keeps(tmp_path: Path, top: int, inside: int, gone: str) -> None:
+    mask = _square(top=top) if top >= 0 else _square(top=0, size=12)
+    dataset = _dataset(tmp_path, Image.fromarray(mask))
+    defect = int((mask > 0).sum())
+    (kept,) = kept_of(dataset, dataset.test, CROP).values()
+    assert kept == Kept(False, defect, defect, inside, float(defect))
+    assert (kept.gone, kept.is_halved) == (gone, inside == 16)
     (tmp_path / "m.png").unlink()
     with pytest.raises(DataError, match="Copy it there"):
-        kept_of(dataset, dataset.test[0], CROP)
+        kept_of(dataset, dataset.test, CROP)
+
+
+def test_what_a_protocol_loses_without_a_crop(tmp_path: Path) -> None:
+    small = Protocol("small", resize=16, mask_interpolation="bilinear", mask_rule="full")
+    wide = np.zeros((64, 64), np.uint8)
+    wide[:, 26:46] = 255  # four of its five columns are whole where each is the mean of eight pixels
+    for mask, gone, is_halved in (
+        (wide, "", False),
+        (np.zeros_like(wide), "an empty mask", False),
+        (_square(size=2), "too small for the protocol", False),
+        (_square(top=20, size=11), "", True),  # one of 2.75 a side is
+    ):
+        dataset = _dataset(tmp_path, Image.fromarray(mask))
+        os.utime(tmp_path / "m.png", ns=(0, int(mask.sum())))
+        (kept,) = kept_of(dataset, dataset.test, small).values()
+        assert (kept.gone, kept.is_halved) == (gone, is_halved), kept
 
 
 def test_the_threshold_is_part_of_a_protocol_and_of_no_hash_of_before() -> None:

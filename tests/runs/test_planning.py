@@ -15,6 +15,7 @@ from ltbench.datasets.index import load_dataset
 from ltbench.records.record import read_record
 from ltbench.runs.planning import plan
 from ltbench.splits.files import find_split
+from methods.mean_image.method import MeanImage
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -48,7 +49,9 @@ def test_defects_outside_the_crop_are_told_recorded_and_marked(cornered: Path, t
     assert "2 of 4 test defects of bolt have no pixel left under protocol tailedcore" in said
     assert "--protocol common" in said
     (folder,) = (results / "runs").iterdir()
-    assert read_record(folder).notes["masks"] == {"bolt": {"defects": 4, "empty": 2, "halved": 0, "graded": 0}}
+    assert read_record(folder).notes["masks"] == {
+        "bolt": {"defects": 4, "empty": 2, "blank": 0, "outside": 2, "halved": 0, "graded": 0}
+    }
     _, out, _ = ltbench("table", "--results", results)
     assert "leaves no pixel of 2 test defects of parts" in out
     drawn = ("heatmaps", "--run", folder.name, "--out", "m.svg")
@@ -94,3 +97,62 @@ def test_images_of_twelve_bits_are_told_with_the_remedy(parts: Path, tmp_path: P
     code, _, err = ltbench(*told, "--protocol", "common+depth12")
     assert code == 0
     assert "above 4095" not in " ".join(err.split())
+
+
+def _broken(parts: Path, tmp_path: Path, file: str) -> Path:
+    """Return a copy of the dataset `parts` one of whose files is cut short."""
+    root = tmp_path / "data"
+    shutil.copytree(parts / "parts", root / "parts")
+    whole = (root / "parts" / file).read_bytes()
+    (root / "parts" / file).write_bytes(whole[: len(whole) // 2])
+    return root
+
+
+@pytest.mark.parametrize("file", ["bolt/test/good/001.png", "bolt/ground_truth/spot/001_mask.png"])
+def test_a_broken_file_of_the_test_set_is_told_before_anything_is_fitted(
+    parts: Path, tmp_path: Path, ltbench: Run, monkeypatch: pytest.MonkeyPatch, file: str
+) -> None:
+    root = _broken(parts, tmp_path, file)
+    monkeypatch.setattr(MeanImage, "fit", lambda *_: pytest.fail("it was fitted"))
+    told = ("-s", "parts_full", "--data-root", root, "--results", tmp_path / "results")
+    code, _, err = ltbench("run", "-m", "mean_image", *told)
+    assert code == 2 and Path(file).name in err.replace("\n", "")
+    code, out, _ = ltbench("plan", "-m", "mean_image,padim", *told, "--json")
+    cells = json.loads(out)["cells"]
+    assert [cell["state"] for cell in cells] == ["blocked", "blocked"]
+    assert all(Path(file).name in cell["reason"] for cell in cells)
+
+
+def test_a_mask_of_another_size_is_told_when_the_split_is_made(parts: Path, tmp_path: Path, ltbench: Run) -> None:
+    root = tmp_path / "data"
+    shutil.copytree(parts / "parts", root / "parts")
+    Image.new("L", (9, 9)).save(root / "parts/bolt/ground_truth/spot/001_mask.png")
+    for told in (("--folder", root / "parts", "--name", "parts"), ("parts_full", "--data-root", root)):
+        code, _, err = ltbench("make-splits", *told)
+        assert (code, "as large as its image" in " ".join(err.split())) == (2, True)
+    assert not Path("splits").exists()
+
+
+def test_a_plan_tells_what_a_run_would(cornered: Path, tmp_path: Path, ltbench: Run) -> None:
+    told = ("-m", "mean_image", "-s", "parts_full,parts_step2", "--data-root", cornered, "--results", tmp_path / "r")
+    plan = json.loads(ltbench("plan", *told, "--protocol", "tailedcore", "--json")[1])
+    assert plan["remarks"][0].startswith("2 of 4 test defects of bolt have no pixel left under protocol tailedcore")
+    assert len(plan["remarks"]) == 2, "both splits test on the same defects"
+    out = " ".join(ltbench("plan", *told, "--protocol", "tailedcore")[1].split())
+    assert "--protocol common) keeps whole images" in out
+    assert json.loads(ltbench("plan", *told, "--json")[1])["remarks"] == []
+
+
+@pytest.mark.parametrize("name", ["high", "low", "avg"])
+def test_a_category_called_like_a_group_is_refused_by_every_command(
+    parts: Path, tmp_path: Path, ltbench: Run, name: str
+) -> None:
+    root = tmp_path / "data"
+    shutil.copytree(parts / "parts", root / "parts")
+    (root / "parts" / "nut").rename(root / "parts" / name)
+    own = ("--data-root", root)
+    for told in (("make-splits", "parts_full", *own), ("run", "-m", "mean_image", "-s", "parts_full", *own)):
+        code, _, err = ltbench(*told)
+        assert (code, f"got '{name}' in parts. Rename its folder" in " ".join(err.split())) == (2, True)
+    (cell,) = json.loads(ltbench("plan", "-m", "mean_image", "-s", "parts_full", *own, "--json")[1])["cells"]
+    assert (cell["state"], f"'{name}'" in cell["reason"]) == ("blocked", True)
