@@ -63,14 +63,15 @@ def mask_notes(split: Split, dataset: Dataset, protocol: Protocol) -> dict[str, 
 
 def told_of_masks(notes: Mapping[str, Mapping[str, Any]], protocol: Protocol) -> list[str]:
     """Return what `mask_notes` means for the user, with the remedy."""
-    told = [
-        f"{note['empty']} of {note['defects']} test defects of {category} have no pixel left under protocol "
-        f"{protocol.name}, and {note['halved']} less than half; they count as anomalous all the same"
-        for category, note in notes.items()
-        if note["empty"] or note["halved"]
-    ]
-    if told:
-        told.append("a protocol without a crop (--protocol common) keeps whole images")
+    told = []
+    empty, halved, defects = (sum(note[kind] for note in notes.values()) for kind in ("empty", "halved", "defects"))
+    if empty or halved:
+        where = ", ".join(f"{category} {note['empty']}" for category, note in notes.items() if note["empty"])
+        told.append(
+            f"{empty} of {defects} test defects have no pixel left under protocol {protocol.name}"
+            f"{f' ({where})' if where else ''}, and {halved} less than half; they count as anomalous all the same. "
+            "A protocol without a crop (--protocol common) keeps whole images"
+        )
     graded = sum(note["graded"] for note in notes.values())
     if graded and protocol.mask_threshold == "auto":
         told.append(
