@@ -64,11 +64,11 @@ def mask_notes(split: Split, dataset: Dataset, protocol: Protocol) -> dict[str, 
 def told_of_masks(notes: Mapping[str, Mapping[str, Any]], protocol: Protocol) -> list[str]:
     """Return what `mask_notes` means for the user, with the remedy."""
     told = []
-    empty, halved, defects = (sum(note[kind] for note in notes.values()) for kind in ("empty", "halved", "defects"))
+    empty, halved = (sum(note[kind] for note in notes.values()) for kind in ("empty", "halved"))
     if empty or halved:
         where = ", ".join(f"{category} {note['empty']}" for category, note in notes.items() if note["empty"])
         told.append(
-            f"{empty} of {defects} test defects have no pixel left under protocol {protocol.name}"
+            f"{empty} test defects have no pixel left under protocol {protocol.name}"
             f"{f' ({where})' if where else ''}, and {halved} less than half; they count as anomalous all the same. "
             "A protocol without a crop (--protocol common) keeps whole images"
         )
