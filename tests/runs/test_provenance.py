@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -79,7 +80,7 @@ def test_another_folder_of_the_same_name_is_another_dataset(own: Path, parts: Pa
     assert run_by_name("mean_image", "parts_full", own, Harness(tmp_path / "results")).reused, "the same images"
     for file in (own / "parts" / "nut" / "test" / "good").iterdir():
         _touch(file)
-    with pytest.raises(SpecError, match="4 test images of nut .* another folder of the same name needs a name"):
+    with pytest.raises(SpecError, match=r"4 test images of nut .* another folder of the same name needs a name"):
         run_by_name("mean_image", "parts_full", own, Harness(tmp_path / "results"))
 
 
@@ -122,7 +123,7 @@ def test_presets_are_no_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 def test_a_second_digest_reads_nothing(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files = list(own.rglob("*.png"))
     first = digests.digests_of(files)
-    monkeypatch.setattr(digests.hashlib, "file_digest", lambda *_: pytest.fail("it is remembered"))
+    monkeypatch.setattr(hashlib, "file_digest", lambda *_: pytest.fail("it is remembered"))
     assert digests.digests_of(files) == first
     os.utime(files[0], ns=(1, 1))
     monkeypatch.undo()
