@@ -34,6 +34,13 @@ def test_a_defect_type_makes_a_sample_anomalous() -> None:
     assert Sample("a/test/crack/0.png", "a", "crack").is_anomalous
 
 
+@pytest.mark.parametrize("name", ["high", "low", "avg"])
+def test_a_category_called_like_a_group_is_refused_when_the_split_is_made(name: str) -> None:
+    images, tested = {name: TrainImages(("x/train/good/0.png",))}, {name: ("x/test/good/0.png",)}
+    with pytest.raises(DataError, match=f"'{name}' in d. Rename its folder"):
+        replace(SPLIT, train=images, test=tested, high=(name,), low=())
+
+
 def test_a_dataset_lists_each_image_once() -> None:
     good = Sample("a/train/good/0.png", "a")
     with pytest.raises(DataError, match="once"):

@@ -36,13 +36,15 @@ def verify(
 ) -> None:
     """Compare a folder with the official listing; exit with 1 if a file is missing, extra or unreadable.
 
+    A defect with an empty mask counts too; masks of many grey levels are listed.
+
     Examples:
       ltbench datasets verify mvtec --data-root ~/data
     """
     from ltbench.console.datasets import print_verification
-    from ltbench.datasets.index import locate, source_named
+    from ltbench.datasets.index import locate, verify_dataset
 
     root = locate(name, data_root)
-    verification = source_named(name).verify(root)
+    verification = verify_dataset(name, data_root)
     print_verification(name, root, verification, as_json)
     raise typer.Exit(0 if verification.ok else 1)

@@ -100,6 +100,7 @@ def compare(
         list[str] | None, typer.Argument(help="Published tables; all by default.", autocompletion=complete_layouts)
     ] = None,
     tolerance: Annotated[float, typer.Option(help="Largest difference that agrees, in percentage points.")] = 1.0,
+    claims: Annotated[bool, typer.Option("--claims", help="What the papers say of their tables, beside runs.")] = False,
     results: Results = DEFAULT_RESULTS,
     as_json: AsJson = False,
 ) -> None:
@@ -111,10 +112,13 @@ def compare(
       ltbench compare
 
       ltbench compare tailedcore-1 tailedcore-3 --tolerance 0.5 --json
+
+      ltbench compare ltad-5 --claims
     """
-    from ltbench.console.tables import print_agreements
+    from ltbench.console.tables import print_agreements, print_verdicts
     from ltbench.tables.agreement import agreements, all_agree, left_out
     from ltbench.tables.cells import METRIC_TITLES
+    from ltbench.tables.claims import published_claims, verdicts
     from ltbench.tables.layouts import layout_named, layouts
     from ltbench.tables.paper import fill
     from ltbench.tables.published import published_numbers
@@ -122,9 +126,13 @@ def compare(
     wanted = {name: layout_named(name) for name in papers or layouts()}
     runs = _measured(results, list(METRIC_TITLES))
     numbers = published_numbers()
-    tables = {name: fill(layout, runs, numbers) for name, layout in wanted.items()}
-    found = [agreement for name, filled in tables.items() for agreement in agreements(name, filled, tolerance)]
-    for sentence in (text for name, filled in tables.items() for text in left_out(name, filled)):
+    filled = {name: fill(layout, runs, numbers) for name, layout in wanted.items()}
+    if claims:
+        held = verdicts(published_claims(), filled, numbers)
+        print_verdicts(held, tolerance, as_json)
+        raise typer.Exit(1 if any(verdict.holds(tolerance) is False for verdict in held) else 0)
+    found = [agreement for name, table in filled.items() for agreement in agreements(name, table, tolerance)]
+    for sentence in (text for name, table in filled.items() for text in left_out(name, table)):
         print(f"ltbench: not compared: {sentence}", file=sys.stderr)
     print_agreements(found, tolerance, as_json)
     raise typer.Exit(0 if all_agree(found) else 1)

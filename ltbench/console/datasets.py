@@ -36,7 +36,7 @@ def print_datasets(sources: Iterable[DatasetSource], as_json: bool) -> None:
 
 def print_verification(name: str, root: Path, verification: Verification, as_json: bool) -> None:
     """Print the files that are missing, extra or unreadable."""
-    kinds = ("missing", "extra", "unreadable", "miscounted")
+    kinds = ("missing", "extra", "unreadable", "miscounted", "graded", "empty")
     files = {kind: list(getattr(verification, kind)) for kind in kinds}
     if as_json:
         print_json({"dataset": name, "root": str(root), "ok": verification.ok, **files})
@@ -45,4 +45,4 @@ def print_verification(name: str, root: Path, verification: Verification, as_jso
         for file in files[kind]:
             print(f"{kind}: {file}")
     counts = ", ".join(f"{len(files[kind])} {kind}" for kind in kinds if files[kind])
-    print(f"{name} in {root}: {'complete' if verification.ok else counts}")
+    print(f"{name} in {root}: {counts or 'complete'}")

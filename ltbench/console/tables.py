@@ -11,6 +11,7 @@ from ltbench.console.output import new_table, open_console, print_json
 from ltbench.errors import SpecError
 from ltbench.render.text import signed
 from ltbench.tables.agreement import Agreement
+from ltbench.tables.claims import Verdict
 
 _COLOURS = {"agrees": "green", "differs": "red", "doubtful": "yellow"}
 
@@ -46,3 +47,31 @@ def print_agreements(found: Sequence[Agreement], tolerance: float, as_json: bool
     counts = {status: sum(row.status == status for row in found) for status in _COLOURS}
     told = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
     console.print(f"{len(found)} numbers are both measured and published: {told} (tolerance {tolerance:g} points).")
+
+
+def print_verdicts(found: Sequence[Verdict], tolerance: float, as_json: bool) -> None:
+    """Print what papers say of their tables, what their printed numbers give, and what runs give.
+
+    Raises:
+        SpecError: none of the tables has a claim.
+    """
+    if not found:
+        raise SpecError("Expected a table of which its paper claims something, got none. Call it without a table.")
+    words = {True: "holds", False: "does not hold", None: "not measured"}
+    if as_json:
+        rows = [dataclasses.asdict(verdict) | {"holds": verdict.holds(tolerance)} for verdict in found]
+        print_json({"tolerance": tolerance, "claims": rows})
+        return
+    table = new_table("table", "claim", "stated", "by its table", "measured", "columns", "", "note")
+    for verdict in found:
+        claim = verdict.claim
+        table.add_row(
+            claim.layout, escape(claim.text), _number(claim.stated), _number(claim.recomputed),
+            _number(verdict.measured), f"{verdict.columns} of {verdict.total}", words[verdict.holds(tolerance)],
+            escape(" ".join(filter(None, (claim.flag, claim.note)))),
+        )  # fmt: skip
+    open_console().print(table)
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}"

@@ -9,10 +9,11 @@ from ltbench.core.identity import canonical_json, check_relative, sha256_of
 from ltbench.core.prediction import Metrics, Prediction
 from ltbench.core.protocol import Protocol
 from ltbench.core.run_spec import RunSpec
-from ltbench.core.split import Split, TrainImages
+from ltbench.core.split import GROUPS, Split, TrainImages
 
 __all__ = [
     "GOOD",
+    "GROUPS",
     "Dataset",
     "Metrics",
     "Prediction",

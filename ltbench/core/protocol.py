@@ -20,6 +20,9 @@ class Protocol:
         mask_interpolation: how a mask is resized.
         mask_rule: which resized mask values are defect pixels: "positive" (> 0) or "full" (exactly 1, the floor of a
             bilinear resize).
+        mask_threshold: which values of a mask on disk are defects: "auto" takes label ids (few values) above 0 and cuts
+            a continuum (JPEG, antialiased) at half of its maximum; "positive" takes all above 0.
+        image_depth: bits of a 16-bit grey image that are used; 12 for cameras that leave the upper four empty.
         image_score: "method" takes the method's own; "smoothed_map_max" the maximum of the map after a Gaussian.
         image_score_sigma: that Gaussian's standard deviation in pixels.
         interpolation: how an image is resized.
@@ -42,6 +45,8 @@ class Protocol:
     aupro_connectivity: Literal[4, 8] = 8
     averaging: Literal["unweighted over categories"] = "unweighted over categories"
     epoch: Literal["last"] = "last"
+    mask_threshold: Literal["auto", "positive"] = "auto"
+    image_depth: Literal[12, 16] = 16
 
     def __post_init__(self) -> None:
         if self.resize < 1 or (self.crop is not None and not 1 <= self.crop <= self.resize):
@@ -56,5 +61,10 @@ class Protocol:
         return (side, side)
 
     def payload(self) -> dict[str, Any]:
-        """Return every setting as plain JSON values."""
-        return asdict(self)
+        """Return every setting as plain JSON values; what was added later is left out at its default.
+
+        Run hashes of before stay as they are.
+        """
+        settings = asdict(self)
+        later = {"mask_threshold": "auto", "image_depth": 16}
+        return {name: value for name, value in settings.items() if name not in later or value != later[name]}

@@ -10,6 +10,9 @@ from typing import Any
 from ltbench.core.identity import sha256_of
 from ltbench.errors import DataError
 
+GROUPS = ("high", "low", "avg")
+"""The groups of categories beside the categories themselves; no category may be called like one."""
+
 
 @dataclass(frozen=True, slots=True)
 class TrainImages:
@@ -52,6 +55,11 @@ class Split:
                 )
             if not images.normal:
                 raise DataError(f"Expected training images of {category!r} in {self.name}, got none. Raise the counts.")
+        if taken := sorted(set(GROUPS) & set(self.train)):
+            raise DataError(
+                f"Expected categories of other names than the groups {', '.join(GROUPS)}, got {taken[0]!r} in "
+                f"{self.dataset}. Rename its folder."
+            )
         if not self.train or set(self.train) != set(self.test):
             raise DataError(f"Expected the same categories in train and test of {self.name}. Make the split anew.")
         if set(self.high) | set(self.low) != set(self.train) or set(self.high) & set(self.low):

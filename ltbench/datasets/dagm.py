@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ltbench.core import Dataset, Sample, check_relative
 from ltbench.datasets.folder import image_names
-from ltbench.datasets.source import DatasetSource, require_folder
+from ltbench.datasets.source import DatasetSource, require_folder, tell_unlisted
 from ltbench.datasets.verify import Verification, compare
 from ltbench.errors import DataError
 
@@ -106,7 +106,9 @@ def _samples(root: Path, category: str, part: str, files: dict[str, str]) -> lis
     folder = require_folder(root / prefix / part, f"part {part} of {category} of dagm", REMEDY)
     present = {*image_names(folder), *(f"Label/{name}" for name in image_names(folder / "Label"))}
     samples = []
-    for row in read_labels(folder / "Label" / "Labels.txt"):
+    rows = read_labels(folder / "Label" / "Labels.txt")
+    tell_unlisted(folder, set(image_names(folder)) - {row.image for row in rows}, "Label/Labels.txt")
+    for row in rows:
         names = [row.image] if row.mask is None else [row.image, f"Label/{row.mask}"]
         for name in names:
             if name not in present:

@@ -70,24 +70,38 @@ def size_of(file: Path) -> tuple[int, int]:
         raise DataError(f"Expected an image in {file}, got none ({error}). Copy or download it anew.") from error
 
 
-def to_rgb(image: Image.Image, file: Path) -> Image.Image:
+def is_dark(file: Path) -> bool:
+    """Return whether a file holds 16-bit pixels of which none is above 4095, as cameras of 12 bit leave them.
+
+    Raises:
+        DataError: the file is missing, no image, or truncated.
+    """
+    image = decode(file)
+    return image.mode in _SIXTEEN_BIT and int(np.asarray(image).max()) < 4096
+
+
+def to_rgb(image: Image.Image, file: Path, depth: int = 16) -> Image.Image:
     """Return an image as 8-bit RGB.
 
     Grey becomes three equal channels, a palette its colours; an alpha channel is dropped. 16-bit grey is scaled by
-    255 / 65535 and rounded, so that white stays white.
+    255 / (2^depth - 1) and rounded, so that white stays white.
 
     Args:
         image: any mode that Pillow reads.
         file: where it was read, for the message.
+        depth: how many of the 16 bits of grey are used.
 
     Raises:
-        DataError: pixels that have no defined range (floating point, or integers outside 16 bit).
+        DataError: pixels that have no defined range (floating point, or integers outside the depth).
     """
     if image.mode in _SIXTEEN_BIT:
-        values = np.asarray(image).astype(np.int64)
-        if values.min() < 0 or values.max() > 65535:
-            raise DataError(f"Expected 16-bit pixels in {file}, got values outside 0-65535. Save it with 8 or 16 bit.")
-        image = Image.fromarray(((values + 128) // 257).astype(np.uint8))
+        values, white = np.asarray(image).astype(np.int64), 2**depth - 1
+        if values.min() < 0 or values.max() > white:
+            raise DataError(
+                f"Expected {depth}-bit pixels in {file}, got values outside 0-{white}. Save it with 8 or {depth} bit"
+                f"{', or leave +depth12 out of the protocol' if depth != 16 else ''}."
+            )
+        image = Image.fromarray(((values * 255 + white // 2) // white).astype(np.uint8))
     if image.mode == "F":
         raise DataError(f"Expected integer pixels in {file}, got floating-point ones. Save it with 8 or 16 bit.")
     if image.mode == "P" and "transparency" in image.info:

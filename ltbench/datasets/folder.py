@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from ltbench.core import GOOD, Dataset, Sample
 from ltbench.datasets.decode import is_image_name
-from ltbench.datasets.source import DatasetSource, require_folder
+from ltbench.datasets.source import DatasetSource, require_folder, tell
 from ltbench.datasets.verify import Verification, images_below, unreadable_of
 from ltbench.errors import DataError
 
@@ -59,21 +59,46 @@ def index_tree(root: Path, name: str, categories: Sequence[str] | None = None, r
 
     Raises:
         DataError: a category folder is missing or has no training or no test image, a defective image has no mask
-            although its category has a `ground_truth` folder, or defective images lie in `train`.
+            although its category has a `ground_truth` folder, defective images lie in `train`, or images lie in train
+            or test where none is read.
     """
     remedy = remedy or f"It needs this layout: {' '.join(LAYOUT.split())}."
     require_folder(root, f"dataset {name!r}", remedy)
     if categories is None:
-        categories = _subfolders(root)
+        categories = _categories(root)
         if not categories:
             raise DataError(f"Expected category folders in {root}, got none. {remedy}")
     train: list[Sample] = []
     test: list[Sample] = []
     for category in categories:
         require_folder(root / category, f"category {category!r} of {name}", remedy)
-        train += _train_samples(root, category)
-        test += _test_samples(root, category)
+        own = _train_samples(root, category), _test_samples(root, category)
+        _refuse_strays(root, category, {sample.path for part in own for sample in part})
+        train += own[0]
+        test += own[1]
     return Dataset(name, tuple(categories), tuple(train), tuple(test), root=root)
+
+
+def _categories(root: Path) -> list[str]:
+    """Return the folders of a root that hold images; the others, `__MACOSX` among them, are passed over with a word."""
+    found = []
+    for name in _subfolders(root):
+        if name != "__MACOSX" and any(images_below(root, [name])):
+            found.append(name)
+        else:
+            tell(f"The folder {root / name} holds no images of a category and is passed over.")
+    return found
+
+
+def _refuse_strays(root: Path, category: str, taken: Container[str]) -> None:
+    """Raise `DataError` where images lie in train or test of a category that are none of those taken."""
+    parts = [f"{category}/{part}" for part in ("train", "test")]
+    strays = [path for path in images_below(root, parts) if path not in taken]
+    if strays:
+        raise DataError(
+            f"Expected the images of category {category!r} in train/good and test/<defect type> themselves, got "
+            f"{len(strays)} elsewhere in train or test, {root / strays[0]} the first. Move them up, or out of there."
+        )
 
 
 def _subfolders(folder: Path) -> list[str]:

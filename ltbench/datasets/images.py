@@ -14,8 +14,8 @@ import PIL
 from numpy.typing import NDArray
 from PIL import Image
 
-from ltbench.core import Dataset, Protocol, Sample, sha256_of
-from ltbench.datasets.decode import decode, size_of, to_rgb
+from ltbench.core import Dataset, Protocol, sha256_of
+from ltbench.datasets.decode import decode, to_rgb
 from ltbench.errors import ContractError, DataError
 
 
@@ -72,14 +72,17 @@ class DiskImages:
 
     def _resized(self, index: int) -> Image.Image:
         file = self._files[index]
-        return resize(to_rgb(decode(file), file), self._protocol, Image.Resampling.BILINEAR)
+        return resize(to_rgb(decode(file), file, self._protocol.image_depth), self._protocol, Image.Resampling.BILINEAR)
 
     @cached_property
     def fingerprints(self) -> Sequence[str]:
         """One opaque key an image: the hash of the file's bytes, the geometry and the Pillow version."""
         protocol = self._protocol
         geometry = sha256_of(
-            [protocol.resize, protocol.resize_mode, protocol.crop, protocol.interpolation, PIL.__version__]
+            [
+                *(protocol.resize, protocol.resize_mode, protocol.crop, protocol.interpolation, PIL.__version__),
+                *([protocol.image_depth] if protocol.image_depth != 16 else []),
+            ]
         )
         return tuple(self._fingerprint(index, geometry) for index in range(len(self)))
 
@@ -128,54 +131,3 @@ def center_crop(image: Image.Image, protocol: Protocol) -> Image.Image:
     left = round((image.width - side) / 2.0)
     top = round((image.height - side) / 2.0)
     return image.crop((left, top, left + side, top + side))
-
-
-def read_mask(dataset: Dataset, sample: Sample, protocol: Protocol) -> NDArray[np.bool_]:
-    """Return the defect pixels of a sample, (H, W).
-
-    A mask may hold label ids: any value above 0 is a defect. The 0/255 mask is resized by the protocol's
-    `mask_interpolation` and cropped like the image; `mask_rule` then takes the values above 0 ("positive") or only the
-    full ones ("full": TailedCore's public code casts values in [0, 1] to integers, which erodes the edge).
-
-    Args:
-        dataset: the dataset of the sample, with a root.
-        sample: a good sample (no pixel is defective then), or a defective one with a mask.
-        protocol: geometry and rule.
-
-    Raises:
-        DataError: a defective sample without a mask, a mask that cannot be read or is not as large as its image.
-    """
-    if not sample.is_anomalous:
-        return np.zeros(protocol.size, dtype=np.bool_)
-    if sample.mask is None:
-        raise DataError(f"Expected a mask of {dataset.file(sample.path)}, got none. Ask for image metrics only.")
-    check_mask_size(dataset, sample)
-    mask = decode(dataset.file(sample.mask))
-    bilinear = protocol.mask_interpolation == "bilinear"
-    resampling = Image.Resampling.BILINEAR if bilinear else Image.Resampling.NEAREST
-    values = np.asarray(center_crop(resize(_binarised(mask), protocol, resampling), protocol))
-    return values > 0 if protocol.mask_rule == "positive" else values == 255
-
-
-def check_mask_size(dataset: Dataset, sample: Sample) -> None:
-    """Raise `DataError` unless the mask of a sample is as large as its image; only file headers are read."""
-    file, image_file = dataset.file(str(sample.mask)), dataset.file(sample.path)
-    mask_size, image_size = size_of(file), size_of(image_file)
-    if mask_size != image_size:
-        raise DataError(
-            f"Expected the mask {file} as large as its image {image_file} ({_times(image_size)}), "
-            f"got {_times(mask_size)}. Replace one of them."
-        )
-
-
-def _times(size: tuple[int, int]) -> str:
-    return f"{size[0]}x{size[1]}"
-
-
-def _binarised(mask: Image.Image) -> Image.Image:
-    """Return 255 where any channel but alpha is above 0, else 0; a palette counts by index (they are label ids)."""
-    values = np.asarray(mask)
-    if values.ndim == 3:
-        channels = values.shape[2] - (mask.mode in ("LA", "PA", "RGBA", "La", "RGBa"))
-        values = values[:, :, :channels].max(axis=2)
-    return Image.fromarray(np.where(values > 0, 255, 0).astype(np.uint8))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ltbench.core import Dataset
 from ltbench.datasets import dagm, folder, mvtec, shapes, visa
+from ltbench.datasets.masks import suspects
 from ltbench.datasets.shapes import cache_folder
 from ltbench.datasets.source import DatasetSource
 from ltbench.datasets.verify import Verification
@@ -23,6 +24,7 @@ __all__ = [
     "load_listing",
     "locate",
     "source_named",
+    "verify_dataset",
 ]
 
 SOURCES: dict[str, DatasetSource] = {s.name: s for s in (mvtec.SOURCE, visa.SOURCE, dagm.SOURCE, shapes.SOURCE)}
@@ -120,6 +122,21 @@ def load_dataset(name: str, data_root: Path | None) -> Dataset:
         DataError: the folder is not found, or its tree does not fit.
     """
     return source_named(name).index(locate(name, data_root))
+
+
+def verify_dataset(name: str, data_root: Path | None) -> Verification:
+    """Return what is wrong with a dataset on disk: its files as its source verifies them, and its masks.
+
+    Raises:
+        DataError: the folder is not found.
+    """
+    root, source = locate(name, data_root), source_named(name)
+    found = source.verify(root)
+    try:
+        graded, empty = suspects(source.index(root))
+    except DataError:  # what is missing is in the verification
+        return found
+    return replace(found, graded=graded, empty=empty)
 
 
 def load_listing(name: str, data_root: Path | None) -> Dataset:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from ltbench.core import Dataset
@@ -42,6 +44,21 @@ class DatasetSource:
     verify: Callable[[Path], Verification]
     listing: Callable[[], Dataset | None] = lambda: None
     partition: Callable[[Path], Dataset | None] = lambda root: None
+
+
+logger = logging.getLogger(__name__)
+
+
+@cache
+def tell(text: str) -> None:
+    """Log what a reader passes over, once a process; a run goes on."""
+    logger.warning("%s", text)
+
+
+def tell_unlisted(root: Path, unlisted: Collection[str], listing: str) -> None:
+    """Log how many images of a tree its published listing does not name, so that they take no part."""
+    if unlisted:
+        tell(f"{len(unlisted)} images of {root} are not in {listing} and take no part, {min(unlisted)} the first.")
 
 
 def require_folder(folder: Path, what: str, remedy: str) -> Path:

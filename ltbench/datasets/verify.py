@@ -19,6 +19,8 @@ class Verification:
             told (VisA converted without its csv: train or test).
         extra: images in the tree that the release does not have.
         unreadable: images and masks that are there but cannot be decoded to the last pixel.
+        graded: masks of many grey levels, which protocols cut at half of their maximum.
+        empty: masks of defective images without a defect pixel.
         miscounted: sentences on folders that hold another number of images than published.
     """
 
@@ -26,11 +28,13 @@ class Verification:
     extra: tuple[str, ...] = ()
     unreadable: tuple[str, ...] = ()
     miscounted: tuple[str, ...] = ()
+    graded: tuple[str, ...] = ()
+    empty: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:
-        """Whether nothing is wrong."""
-        return not (self.missing or self.extra or self.unreadable or self.miscounted)
+        """Whether nothing is wrong; masks of many grey levels can be meant."""
+        return not (self.missing or self.extra or self.unreadable or self.miscounted or self.empty)
 
 
 def images_below(root: Path, folders: Iterable[str]) -> Iterator[str]:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ltbench.core import Dataset, Sample
 from ltbench.datasets.folder import files_of
-from ltbench.datasets.source import DatasetSource, require_folder
+from ltbench.datasets.source import DatasetSource, require_folder, tell_unlisted
 from ltbench.datasets.verify import Verification, compare, images_below
 from ltbench.errors import DataError
 
@@ -121,22 +121,26 @@ def partition(root: Path) -> Dataset | None:
 
 def _index_release(root: Path) -> Dataset:
     listed = read_listing(root / SPLIT_CSV)
-    missing = sorted(files_of(listed) - set(images_below(root, CATEGORIES)))
+    present = set(images_below(root, CATEGORIES))
+    missing = sorted(files_of(listed) - present)
     if missing:
         raise DataError(
             f"Expected every file of {root / SPLIT_CSV}, got {len(missing)} too few, {root / missing[0]} the first. "
             "List them with `ltbench datasets verify visa`."
         )
+    tell_unlisted(root, present - files_of(listed), SPLIT_CSV)
     return Dataset(listed.name, listed.categories, listed.train, listed.test, root)
 
 
 def _index_converted(root: Path) -> Dataset:
     parts: dict[str, list[Sample]] = {"train": [], "test": []}
     files: dict[str, str] = {}
+    strays: list[str] = []
     for category in CATEGORIES:
         for file in images_below(root, [category]):
             place = _CONVERTED.fullmatch(file)
             if place is None:
+                strays.append(file)
                 continue
             identity = _identity(place)
             files[identity] = file
@@ -144,6 +148,7 @@ def _index_converted(root: Path) -> Dataset:
                 defective = place["label"] != "good"
                 sample = _anomalous(category, place["stem"]) if defective else Sample(identity, category)
                 parts[place["part"]].append(sample)
+    tell_unlisted(root, strays, "the layout of a conversion")
     dataset = _dataset(parts["train"], parts["test"], root, files)
     _check_converted(dataset)
     return dataset

@@ -14,7 +14,8 @@ from ltbench.datasets.index import load_dataset, load_listing
 from ltbench.errors import BusyError, SpecError
 from ltbench.records.failures import Failure, read_failure, write_failure
 from ltbench.runs.harness import Harness
-from ltbench.runs.runner import plan, run
+from ltbench.runs.planning import plan
+from ltbench.runs.runner import run
 from ltbench.splits.files import find_split
 
 State = Literal["done", "found", "failed", "busy"]

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ltbench.core import GOOD, Dataset
-from ltbench.datasets.images import DiskImages, read_mask
+from ltbench.datasets.images import DiskImages
+from ltbench.datasets.masks import read_mask
 from ltbench.errors import SpecError, UnknownNameError
 from ltbench.records.maps import read_maps
 from ltbench.records.record import MAPS, RunRecord, read_record
@@ -20,6 +21,10 @@ from ltbench.records.record import MAPS, RunRecord, read_record
 Kind = Literal["defect", "miss", "false alarm"]
 LIMITS = (0.01, 0.999)
 """Quantiles of a category's maps that are drawn as the coldest and the hottest colour."""
+
+
+OUTSIDE = "outside the crop"
+"""What heat maps say of a defect of which the protocol keeps no pixel."""
 
 
 @dataclass(frozen=True, slots=True)

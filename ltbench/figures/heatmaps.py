@@ -10,9 +10,9 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from scipy.ndimage import binary_dilation
 
-from ltbench.core import Dataset
+from ltbench.core import GOOD, Dataset
 from ltbench.errors import SpecError
-from ltbench.figures.examples import Example, SavedMaps, picture_of
+from ltbench.figures.examples import OUTSIDE, Example, SavedMaps, picture_of
 from ltbench.figures.series import names_of, series_of
 from ltbench.figures.style import drawing
 
@@ -50,6 +50,13 @@ def panels_of(example: Example, dataset: Dataset, runs: Sequence[SavedMaps]) -> 
     return panels
 
 
+def told_of(example: Example, dataset: Dataset, runs: Sequence[SavedMaps]) -> str:
+    """Return what is said of an example, and that its defect lies outside the crop of the first run's protocol."""
+    mask = picture_of(dataset, runs[0].record, example.path)[1]
+    is_outside = example.defect_type != GOOD and mask is not None and not mask.any()
+    return f"{example.title}, {OUTSIDE}" if is_outside else example.title
+
+
 def run_names(runs: Sequence[SavedMaps]) -> list[str]:
     """Return what each run is called: by method or split, and by its hash where both are shared."""
     series = series_of([run.record for run in runs])
@@ -81,7 +88,9 @@ def draw_heatmaps(examples: Sequence[Example], dataset: Dataset, runs: Sequence[
                 axes.set_axis_off()
                 if number == 0:
                     axes.set_title(title, fontsize=8)
-            told = row[0].text(0, -0.04, example.title, transform=row[0].transAxes, fontsize=7, va="top")
+            told = row[0].text(
+                0, -0.04, told_of(example, dataset, runs), transform=row[0].transAxes, fontsize=7, va="top"
+            )
             told.set_in_layout(False)  # it runs below the whole row
         figure.set_layout_engine("constrained", hspace=0.12)
     return figure

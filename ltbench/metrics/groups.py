@@ -13,14 +13,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
-from ltbench.core import Protocol
+from ltbench.core import GROUPS, Protocol
 from ltbench.errors import DataError
 from ltbench.metrics.ranking import Flags, UndefinedMetricError, Values, checked_labels, checked_scores
 from ltbench.metrics.region import check_maps, check_masks, check_region_options, split_pixels
 from ltbench.metrics.registry import METRICS, Level, Scored
-
-GROUPS = ("high", "low", "avg")
-"""The groups beside the categories themselves."""
 
 
 class CategoryMetrics(NamedTuple):

@@ -4,7 +4,7 @@ Whoever adds, renames or removes a field of `RunRecord` (or of what it holds: `R
 1. raise SCHEMA_VERSION by one;
 2. add to UPGRADES, under the old version, a function that turns a record of it into one of the next. It may give a new
    field the value that old runs had, never a guess: what old runs did not note is None, {} or [];
-3. copy a record of the old version into tests/golden/records/, where tests/test_schema.py reads every file.
+3. copy a record of the old version into tests/golden/records/, where tests/records/test_schema.py reads every file.
 
 An upgrade must leave what `RunSpec.hash` is made of alone: the hash names the run and its folder.
 """

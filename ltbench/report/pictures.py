@@ -19,7 +19,7 @@ from ltbench.figures.categories import draw_categories
 from ltbench.figures.curves import draw_curves
 from ltbench.figures.diagnostics import draw_diagnostics
 from ltbench.figures.examples import SavedMaps, one_of_each_defect, worst
-from ltbench.figures.heatmaps import Picture, panels_of
+from ltbench.figures.heatmaps import Picture, panels_of, told_of
 from ltbench.figures.learning import draw_learning
 from ltbench.figures.series import TooFewRunsError
 from ltbench.figures.style import as_bytes
@@ -136,7 +136,7 @@ def _gallery(split: str, runs: list[SavedMaps], data_root: Path | None) -> Galle
             if picture is not None
         )
         of_run = f" ({first.method.title})" if example.kind != "defect" else ""
-        rows.append((example.title + of_run, shown))
+        rows.append((told_of(example, dataset, runs) + of_run, shown))
     return Gallery(split, tuple(rows))
 
 

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from ltbench.atomic import write_whole
 from ltbench.core import Dataset, Metrics, Prediction, Protocol, Sample, Split, sha256_of
-from ltbench.datasets.images import DiskImages, read_mask
+from ltbench.datasets.images import DiskImages
+from ltbench.datasets.masks import read_mask
 from ltbench.errors import ContractError, DataError
 from ltbench.method import ImageSet, Method
 from ltbench.metrics.groups import aggregate, evaluate_category, image_scores

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -12,14 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from ltbench.blocks.features.store import scratch_folder
-from ltbench.contract.parameters import identifying, parse_assignments, plain, resolve
-from ltbench.contract.registry import choose_preset, method_class
-from ltbench.core import Dataset, RunSpec, Split
+from ltbench.contract.parameters import parse_assignments
+from ltbench.contract.registry import method_class
+from ltbench.core import Dataset, Split
 from ltbench.datasets.images import DiskImages
 from ltbench.datasets.index import load_dataset, load_listing, locate
-from ltbench.errors import DataError, NotApplicableError
-from ltbench.method import Method, MethodInfo, Runtime
-from ltbench.protocols import DEFAULT_PROTOCOL, protocol_named
+from ltbench.errors import DataError
+from ltbench.method import Runtime
 from ltbench.records.failures import Failure, clear_failure, write_failure
 from ltbench.records.record import (
     MAPS,
@@ -37,34 +36,11 @@ from ltbench.runs.environment import environment, peak_memory
 from ltbench.runs.examination import CURVE, Examination, LearningCurve, shuffled
 from ltbench.runs.harness import Harness
 from ltbench.runs.memory import MemoryPlan, image_counts, plan_memory
+from ltbench.runs.planning import Plan, check_applicable, checked, plan
 from ltbench.runs.progress import ConsoleProgress, Position
 from ltbench.runs.provenance import provenance, refuse_stale
-from ltbench.splits.checking import check_masks, check_split
 from ltbench.splits.files import find_split
 from ltbench.splits.noise import shortfalls
-
-
-@dataclass(frozen=True)
-class Plan:
-    """A run that is ready to start.
-
-    Args:
-        spec: what is run.
-        preset: where the hyper-parameters came from.
-        method: the method's class.
-        values: the hyper-parameters as its constructor takes them.
-    """
-
-    spec: RunSpec
-    preset: str
-    method: type[Method]
-    values: Mapping[str, Any]
-
-    @property
-    def info(self) -> MethodInfo:
-        """What the method declares, with these hyper-parameters if that depends on them."""
-        info: MethodInfo = getattr(self.method(**self.values), "run_info", self.method.info)
-        return info
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,37 +86,6 @@ def run_by_name(
     return run(planned, found, load_dataset(found.dataset, data_root), harness)
 
 
-def plan(
-    method: str,
-    split: Split,
-    *,
-    preset: str | None = None,
-    parameters: Mapping[str, Any] | None = None,
-    protocol: str | None = None,
-    seed: int = 0,
-) -> Plan:
-    """Resolve names to a run.
-
-    Args:
-        method: registry name.
-        split: what trains and what tests.
-        preset: name, or None for the paper's preset for this split if there is one, else the defaults.
-        parameters: hyper-parameters that override the preset.
-        protocol: name, or None for the preset's, else `common`.
-        seed: seed of the method.
-
-    Raises:
-        UnknownNameError: an unknown method, preset, protocol or hyper-parameter.
-        SpecError: a hyper-parameter of the wrong type or range.
-    """
-    cls = method_class(method)
-    chosen = choose_preset(cls, preset, split.name)
-    values = resolve(cls, chosen.parameters, parameters or {})
-    chosen_protocol = protocol_named(protocol or chosen.protocol or DEFAULT_PROTOCOL)
-    spec = RunSpec(method, plain(identifying(cls, values)), split.name, split.sha256, chosen_protocol, seed)
-    return Plan(spec, chosen.name, cls, values)
-
-
 def run(planned: Plan, split: Split, dataset: Dataset, harness: Harness) -> Outcome:
     """Run a plan, or find its finished record. A run that fails leaves a failure record.
 
@@ -152,8 +97,7 @@ def run(planned: Plan, split: Split, dataset: Dataset, harness: Harness) -> Outc
         BusyError: another process is doing the run, and the harness does not wait.
         LtbenchError: the results folder cannot be written to.
     """
-    if (reason := why_not_applicable(planned.info, split)) is not None:
-        raise NotApplicableError(reason)
+    check_applicable(planned, split)
     folder, spec = run_folder(harness.results, planned.spec), planned.spec
     if (record := _finished(folder, harness)) is not None:
         refuse_stale(record, planned.method, planned.values, split, dataset)
@@ -170,18 +114,6 @@ def run(planned: Plan, split: Split, dataset: Dataset, harness: Harness) -> Outc
             raise
         clear_failure(harness.results, spec.hash)
     return Outcome(record, folder, reused=False)
-
-
-def why_not_applicable(info: MethodInfo, split: Split) -> str | None:
-    """Return why a method cannot train on a split, or None if it can."""
-    counts = {category: sum(count.values()) for category, count in split.counts.items()}
-    fewest = min(counts, key=lambda category: counts[category])
-    if counts[fewest] >= info.min_images:
-        return None
-    return (
-        f"{info.title} needs at least {info.min_images} training images a category; "
-        f"{split.name} has {counts[fewest]} of {fewest}"
-    )
 
 
 def _finished(folder: Path, harness: Harness) -> RunRecord | None:
@@ -208,13 +140,13 @@ def _describe(planned: Plan, progress: ConsoleProgress) -> Callable[[], dict[str
 
 def _record(planned: Plan, split: Split, dataset: Dataset, harness: Harness, claim: Claim) -> RunRecord:
     """Run a plan and put its record in place, unless another process took the run over meanwhile."""
-    check_split(split, dataset)
-    check_masks(split, dataset)
+    masks = checked(planned, split, dataset, harness.progress.say)
     digests = provenance(planned.method, planned.values, split, dataset)
     memory = _plan_memory(planned, split, harness)
     with new_folder(run_folder(harness.results, planned.spec)) as temporary:
         (maps := temporary / MAPS).mkdir()
-        record = replace(_run(planned, split, dataset, harness, maps, memory), provenance=digests)
+        record = _run(planned, split, dataset, harness, maps, memory)
+        record = replace(record, provenance=digests, notes={**record.notes, **masks})
         claim.check()
         if not harness.save_maps:
             maps.rmdir()

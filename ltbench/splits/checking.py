@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from ltbench.core import Dataset, Split
-from ltbench.datasets.images import check_mask_size
+from collections.abc import Mapping
+from typing import Any
+
+from ltbench.core import Dataset, Protocol, Split
+from ltbench.datasets.decode import is_dark
+from ltbench.datasets.masks import check_mask_size, kept_of
 from ltbench.errors import DataError
 
 
@@ -31,3 +35,64 @@ def check_masks(split: Split, dataset: Dataset) -> None:
         sample = dataset.by_path[path]
         if sample.mask is not None:
             check_mask_size(dataset, sample)
+
+
+def mask_notes(split: Split, dataset: Dataset, protocol: Protocol) -> dict[str, dict[str, int]]:
+    """Return by category what a protocol makes of the masks of the defective test images; only what is worth a word.
+
+    Returns:
+        Category -> "defects" (with a mask), "empty" (no pixel of it is left), "halved" (more than half of the resized
+        mask is cut off), "graded" (its values are a continuum); nothing where the last three are 0.
+
+    Raises:
+        DataError: a mask cannot be read.
+    """
+    notes = {}
+    for category, paths in sorted(split.test.items()):
+        samples = [dataset.by_path[path] for path in paths]
+        kept = [kept_of(dataset, sample, protocol) for sample in samples if sample.is_anomalous and sample.mask]
+        found = {
+            "empty": sum(mask.inside == 0 for mask in kept),
+            "halved": sum(0 < 2 * mask.inside < mask.whole for mask in kept),
+            "graded": sum(mask.is_graded for mask in kept),
+        }
+        if any(found.values()):
+            notes[category] = {"defects": len(kept), **found}
+    return notes
+
+
+def told_of_masks(notes: Mapping[str, Mapping[str, Any]], protocol: Protocol) -> list[str]:
+    """Return what `mask_notes` means for the user, with the remedy."""
+    told = []
+    empty, halved = (sum(note[kind] for note in notes.values()) for kind in ("empty", "halved"))
+    if empty or halved:
+        where = ", ".join(f"{category} {note['empty']}" for category, note in notes.items() if note["empty"])
+        told.append(
+            f"{empty} test defects have no pixel left under protocol {protocol.name}"
+            f"{f' ({where})' if where else ''}, and {halved} less than half; they count as anomalous all the same. "
+            "A protocol without a crop (--protocol common) keeps whole images"
+        )
+    graded = sum(note["graded"] for note in notes.values())
+    if graded and protocol.mask_threshold == "auto":
+        told.append(
+            f"{graded} masks have many grey levels and are cut at half of their maximum; "
+            f"--protocol {protocol.name}+positive_masks takes every value above 0"
+        )
+    return told
+
+
+def told_of_dark_images(split: Split, dataset: Dataset, protocol: Protocol) -> list[str]:
+    """Return which categories' images will come out almost black, going by the first training image of each.
+
+    Raises:
+        DataError: an image cannot be read.
+    """
+    if protocol.image_depth != 16:
+        return []
+    dark = [name for name, images in sorted(split.train.items()) if is_dark(dataset.file(images.normal[0]))]
+    if not dark:
+        return []
+    return [
+        f"16-bit images of {', '.join(dark)} have no value above 4095, as 12-bit cameras leave them, and come out "
+        f"almost black; --protocol {protocol.name}+depth12 scales them by 4095"
+    ]

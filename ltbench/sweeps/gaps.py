@@ -9,7 +9,7 @@ from ltbench.contract.registry import method_class
 from ltbench.datasets.index import load_listing
 from ltbench.errors import LtbenchError
 from ltbench.records.failures import failed_runs, read_failure
-from ltbench.runs.runner import why_not_applicable
+from ltbench.runs.planning import why_not_applicable
 from ltbench.splits.files import find_split
 from ltbench.tables.measurements import base_name
 

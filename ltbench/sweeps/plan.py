@@ -19,7 +19,7 @@ from ltbench.records.record import RECORD, read_record, stream_records
 from ltbench.runs import claims
 from ltbench.runs.environment import parse_size
 from ltbench.runs.memory import image_counts, plan_memory
-from ltbench.runs.runner import Plan, plan, why_not_applicable
+from ltbench.runs.planning import Plan, plan, why_not_applicable
 from ltbench.sweeps.grid import Request
 from ltbench.sweeps.timings import Timings
 

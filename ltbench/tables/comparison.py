@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 from ltbench.errors import SpecError, UnknownNameError
@@ -124,8 +124,14 @@ def usual_protocol(lines: Sequence[Line]) -> str:
 
 
 def _marked(line: Line, usual: str, marks: Marks) -> str:
+    own = [found for runs in line.by_base.values() for found in runs]
     odd = [f"protocol {line.first.protocol_name}"] if line.first.protocol_name != usual else []
-    return "".join(marks.mark(note) for note in [*line.first.privileges, *odd])
+    return "".join(marks.mark(note) for note in [*line.first.privileges, *odd, *cropped_of(own)])
+
+
+def cropped_of(measurements: Iterable[Measurement]) -> list[str]:
+    """Return the footnotes on defects that protocols cut off, each once."""
+    return sorted({found.cropped for found in measurements if found.cropped})
 
 
 def _variant_title(line: Line, lines: Sequence[Line]) -> str:

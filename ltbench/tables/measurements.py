@@ -45,6 +45,7 @@ class Measurement:
         members: group -> its categories.
         values: metric -> group or category -> value in [0, 1], of the wanted metrics.
         missing: metric -> group or category -> why there is no value.
+        cropped: what the protocol cuts off the test defects, as a footnote, or "".
     """
 
     run: str
@@ -61,6 +62,7 @@ class Measurement:
     members: Mapping[str, tuple[str, ...]]
     values: Mapping[str, Mapping[str, float]]
     missing: Mapping[str, Mapping[str, str]]
+    cropped: str = ""
 
     @property
     def base(self) -> str:
@@ -110,9 +112,21 @@ def measure(records: Iterable[RunRecord], metrics: Sequence[str], dataset: str |
             members=once({"high": record.high, "low": record.low, "avg": record.high + record.low}),
             values={metric: record.metrics.get(metric, {}) for metric in metrics},
             missing=once({metric: dict(record.missing.get(metric, {})) for metric in metrics}),
+            cropped=once(_cropped(record)),
         )
 
     return [kept(record) for record in records if dataset in (None, record.dataset)]
+
+
+def _cropped(record: RunRecord) -> str:
+    notes = record.notes.get("masks", {}).values()
+    empty, halved = (sum(note[kind] for note in notes) for kind in ("empty", "halved"))
+    if not (empty or halved):
+        return ""
+    return (
+        f"protocol {record.spec.protocol.name} leaves no pixel of {empty} test defects of {record.dataset}, "
+        f"less than half of {halved}; they count as anomalous"
+    )
 
 
 def _contaminants(record: RunRecord) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from ltbench.tables.captions import lower_caption, ranking_caption, subject_of
 from ltbench.tables.cells import GROUP_TITLES, METRIC_TITLES, Cell, Column, Marks, Placement, Table
-from ltbench.tables.comparison import check_metrics
+from ltbench.tables.comparison import check_metrics, cropped_of
 from ltbench.tables.layouts import Layout, LayoutColumn, LayoutRow
 from ltbench.tables.lists import spread_caption, with_notes
 from ltbench.tables.measurements import NOT_RUN, Measurement, Reasons, base_name, cell_of
@@ -175,7 +175,7 @@ def _titled(line: PaperLine, usual: str, marks: Marks) -> str:
     protocols = sorted({found.protocol_name for found in line.runs})
     odd = [f"protocol {name}" for name in protocols if name != usual]
     privileges = line.runs[0].privileges if line.runs else ()
-    return line.title + "".join(marks.mark(note) for note in (*privileges, *odd))
+    return line.title + "".join(marks.mark(note) for note in (*privileges, *odd, *cropped_of(line.runs)))
 
 
 def _finished(

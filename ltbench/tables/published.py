@@ -16,6 +16,9 @@ from ltbench.errors import DataError, UnknownNameError
 from ltbench.places import PUBLISHED
 
 Flag = Literal["", "inconsistent", "not_applicable", "unverified"]
+CLAIMS = "claims.csv"
+"""The file of sentences that are numbers, which `ltbench.tables.claims` reads."""
+
 FLAGS: tuple[Flag, ...] = get_args(Flag)
 
 
@@ -94,7 +97,7 @@ def published_numbers(folder: Path = PUBLISHED) -> PublishedNumbers:
     Raises:
         DataError: there is no file, or a row that is no published number or is there twice; the message names it.
     """
-    files = sorted(folder.glob("*.csv"))
+    files = sorted(file for file in folder.glob("*.csv") if file.name != CLAIMS)
     if not files:
         raise DataError(f"Expected published numbers in {folder}, got no csv. Install ltbench anew.")
     cells = [cell for file in files for cell in _read(file)]

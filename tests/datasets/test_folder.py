@@ -65,7 +65,8 @@ def test_a_missing_mask_is_named_with_its_image(tmp_path: Path, make: Make) -> N
 
 def test_an_empty_category_is_named(tmp_path: Path, make: Make) -> None:
     make(tmp_path, "bolt")
-    (tmp_path / "nut").mkdir()
+    (tmp_path / "nut" / "test" / "good").mkdir(parents=True)
+    Image.new("L", (4, 4)).save(tmp_path / "nut" / "test" / "good" / "0.png")
     with pytest.raises(DataError, match=r"good training images of category 'nut'.*got none"):
         index_tree(tmp_path, "parts")
     make(tmp_path, "nut", train=0)
@@ -122,3 +123,26 @@ def test_industrial8_has_its_images_and_masks() -> None:
     assert len(masks) == len(set(masks)) == 432
     assert {s.category for s in dataset.test if s.is_anomalous and s.mask is None} == {"elpv_mono"}
     assert load_dataset("industrial8", INDUSTRIAL8.resolve()).test == dataset.test
+
+
+@pytest.mark.parametrize("place", ["train/good/day2", "test/crack/day2", "test/good/a/b", "train", "test"])
+def test_images_where_none_is_read_are_refused_with_their_number(tmp_path: Path, make: Make, place: str) -> None:
+    make(tmp_path, "bolt")
+    folder = tmp_path / "bolt" / place
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in range(3):
+        Image.new("L", (4, 4)).save(folder / f"x{number}.png")
+    with pytest.raises(DataError, match=r"got 3 elsewhere .*x0\.png the first\. Move them up"):
+        index_tree(tmp_path, "parts")
+
+
+def test_folders_without_images_are_passed_over_with_a_word(
+    tmp_path: Path, make: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    make(tmp_path, "bolt")
+    hidden = tmp_path / "__MACOSX" / "bolt" / "train" / "good"
+    hidden.mkdir(parents=True)
+    Image.new("L", (4, 4)).save(hidden / "000.png")
+    (tmp_path / "notes").mkdir()
+    assert index_tree(tmp_path, "parts").categories == ("bolt",)
+    assert "__MACOSX" in caplog.text and "notes" in caplog.text

@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ltbench.core import Dataset, Protocol, Sample
-from ltbench.datasets.decode import decode, to_rgb
-from ltbench.datasets.images import DiskImages, center_crop, read_mask, resize
+from ltbench.datasets.decode import decode, is_dark, to_rgb
+from ltbench.datasets.images import DiskImages, center_crop, resize
+from ltbench.datasets.masks import read_mask
 from ltbench.errors import ContractError, DataError
-from ltbench.protocols import PROTOCOLS
+from ltbench.protocols import PROTOCOLS, protocol_named
 
 if TYPE_CHECKING:
     from ltbench.method import ImageSet
@@ -240,3 +241,17 @@ def test_converted_and_raw_masks_need_no_special_case(visa_release: Path, conver
     raw = visa.index(visa_release)
     bad = raw.by_path["candle/Data/Images/Anomaly/000.JPG"]
     assert read_mask(raw, bad, COMMON).mean() == pytest.approx(0.25, abs=0.01)
+
+
+def test_twelve_of_sixteen_bits(tmp_path: Path) -> None:
+    dim = np.linspace(0, 4095, 64 * 64).reshape(64, 64).astype(np.uint16)
+    Image.fromarray(dim).save(tmp_path / "0.png")
+    dataset = Dataset("d", ("a",), (Sample("0.png", "a"),), (), tmp_path)
+    assert is_dark(tmp_path / "0.png")
+    dark, bright = (DiskImages(dataset, ["0.png"], protocol_named(name)) for name in ("common", "common+depth12"))
+    assert (dark[0].max(), bright[0].max()) == (16, 255)
+    assert dark.fingerprints != bright.fingerprints
+    Image.fromarray(dim * 16).save(tmp_path / "0.png")
+    assert not is_dark(tmp_path / "0.png")
+    with pytest.raises(DataError, match=r"12-bit pixels .* leave \+depth12 out"):
+        DiskImages(dataset, ["0.png"], protocol_named("common+depth12"))[0]

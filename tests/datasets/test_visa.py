@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from ltbench.datasets import visa
-from ltbench.datasets.images import read_mask
 from ltbench.datasets.index import load_dataset, load_listing
+from ltbench.datasets.masks import read_mask
 from ltbench.errors import DataError
 from ltbench.protocols import PROTOCOLS
 

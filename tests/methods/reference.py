@@ -16,10 +16,12 @@ import numpy as np
 import pytest
 
 from ltbench.blocks.features.store import DiskFeatureStore
+from ltbench.contract.registry import method_class, presets
 from ltbench.core import Dataset, Split, TrainImages
 from ltbench.datasets.folder import index_tree
 from ltbench.runs.harness import Harness
-from ltbench.runs.runner import plan, run
+from ltbench.runs.planning import plan
+from ltbench.runs.runner import run
 from ltbench.splits.importers import import_list
 
 SHARED = Path(__file__).resolve().parents[3] / "shared"
@@ -117,7 +119,8 @@ class Reference:
             values: hyper-parameters that override the preset.
         """
         split = self.split(list_name, disjoint=disjoint)
-        planned = plan(method, split, preset=preset, parameters=values, seed=seed)
+        protocol = presets(method_class(method))[preset].protocol  # the reference's, which a folder does not take
+        planned = plan(method, split, preset=preset, parameters=values, protocol=protocol, seed=seed)
         metrics = run(planned, split, self._dataset, self._harness).record.metrics
         image, pixel = metrics["image_auroc"], metrics["pixel_auroc"]
         found = {"head": image["high"], "tail": image["low"], "all": image["avg"], "pixel_all": pixel["avg"]}

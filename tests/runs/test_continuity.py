@@ -22,8 +22,9 @@ from ltbench.blocks.training.checkpoints import write_checkpoint
 from ltbench.datasets.index import load_dataset
 from ltbench.records.record import RunRecord, read_record
 from ltbench.runs.harness import Harness
+from ltbench.runs.planning import Plan, plan
 from ltbench.runs.progress import ConsoleProgress
-from ltbench.runs.runner import Outcome, Plan, plan, run
+from ltbench.runs.runner import Outcome, run
 from ltbench.splits.files import find_split
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "rooms"

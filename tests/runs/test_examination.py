@@ -19,8 +19,9 @@ from ltbench.datasets.index import load_dataset
 from ltbench.errors import DataError
 from ltbench.records.record import RunRecord, checkpoints_folder, read_record
 from ltbench.runs.harness import Harness
+from ltbench.runs.planning import plan
 from ltbench.runs.progress import ConsoleProgress
-from ltbench.runs.runner import plan, run, run_by_name
+from ltbench.runs.runner import run, run_by_name
 from ltbench.splits.files import find_split
 
 NAME = "parts_step2"

@@ -259,7 +259,7 @@ def test_the_estimate_is_said_before_the_run(parts: Path, tmp_path: Path) -> Non
     run_by_name("mean_image", "parts_full", parts, harness)
     said = console.file.getvalue()  # type: ignore[attr-defined]
     assert "peak memory estimated at 1." in said
-    assert "Gaussians of 20 channels at 3,136 positions)" in said
+    assert "Gaussians of 20 channels at 4,096 positions)" in said
     assert "Mean image does not say what memory it takes: it runs without a limit" in said
 
 

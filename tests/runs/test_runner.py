@@ -28,8 +28,9 @@ from ltbench.runs import claims
 from ltbench.runs.claims import try_claim
 from ltbench.runs.examination import shuffled
 from ltbench.runs.harness import Harness
+from ltbench.runs.planning import Plan, plan
 from ltbench.runs.progress import ConsoleProgress
-from ltbench.runs.runner import Plan, plan, run, run_by_name
+from ltbench.runs.runner import run, run_by_name
 from ltbench.splits.checking import check_split
 from ltbench.splits.files import find_split
 from methods.mean_image.method import MeanImage
@@ -269,13 +270,14 @@ def test_wrong_names_are_refused_before_anything_is_read(parts: Path, harness: H
 
 def test_the_preset_brings_its_protocol(split: Split, monkeypatch: pytest.MonkeyPatch) -> None:
     assert plan("mean_image", split).spec.protocol.name == "common"
-    assert plan("mean_image", split, preset="offline").spec.protocol.name == "tailedcore"
+    shapes = replace(split, dataset="shapes")
+    assert plan("mean_image", shapes, preset="offline").spec.protocol.name == "tailedcore"
     assert plan("mean_image", split, preset="offline", protocol="ltad").spec.protocol.name == "ltad"
     paper = {
         "paper": registry.Preset("paper", parameters={"smoothing_sigma": 2.0}, protocol="rlr", splits=("parts_*",))
     }
     monkeypatch.setattr(registry, "presets", lambda method: paper)
-    chosen = plan("mean_image", split)
+    chosen = plan("mean_image", replace(shapes, name="parts_full"))
     assert (chosen.preset, chosen.spec.protocol.name, chosen.values) == ("paper", "rlr", {"smoothing_sigma": 2.0})
 
 

@@ -12,14 +12,18 @@ import pytest
 import torch
 
 from ltbench.blocks.training.checkpoints import read_checkpoint, write_checkpoint
+from ltbench.core import Prediction
 from ltbench.datasets.index import load_dataset
 from ltbench.errors import DataError
+from ltbench.method import ImageSet
 from ltbench.records.integrity import CHECKSUMS
 from ltbench.records.maps import read_maps, write_maps
 from ltbench.records.record import MAPS, RECORD, checkpoints_folder, read_record, read_records
 from ltbench.runs.harness import Harness
 from ltbench.runs.runner import run_by_name
 from ltbench.runs.verification import RunVerification, verify_run
+
+Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture(scope="module")
@@ -99,3 +103,33 @@ def test_strided_maps_are_saved_as_they_are(tmp_path: Path) -> None:
     maps = np.moveaxis(np.arange(24, dtype=np.float32).reshape(2, 3, 4), 2, 0)
     write_maps(tmp_path, "bolt", maps)
     assert np.array_equal(read_maps(tmp_path, "bolt", 4), maps)
+
+
+def test_a_method_whose_maps_are_a_strided_view_leaves_the_right_ones(
+    parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from methods.mean_image.method import MeanImage
+
+    usual = MeanImage.predict
+
+    def strided(self: MeanImage, images: ImageSet) -> Prediction:
+        found = usual(self, images)
+        last = np.ascontiguousarray(np.moveaxis(found.maps, 0, -1))
+        return Prediction(found.scores, np.moveaxis(last, -1, 0))
+
+    monkeypatch.setattr(MeanImage, "predict", strided)
+    folder = run_by_name("mean_image", "parts_step4", parts, Harness(tmp_path, save_maps=True)).folder
+    assert _verified(folder, parts).faults == ()
+
+
+def test_the_command_tells_whole_from_damaged_runs(copy: Path, parts: Path, ltbench: Run) -> None:
+    results = copy.parents[1]
+    code, out, _ = ltbench("runs", "verify", "--results", results, "--data-root", parts)
+    assert code == 0 and "1 verified" in out
+    code, out, _ = ltbench("runs", "verify", "--results", results)
+    assert code == 0 and "not checked" in out
+    _flip(next((copy / MAPS).iterdir()))
+    code, out, _ = ltbench("runs", "verify", copy.name[:6], "--results", results, "--json")
+    assert code == 1 and copy.name in out
+    assert json.loads(out)
+    assert ltbench("runs", "verify", "feed", "--results", results)[0] == 2

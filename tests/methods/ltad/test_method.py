@@ -332,7 +332,7 @@ class TestSharing:
             *("shuffle_names", "p_real", "p_real_rule", "reconstruct", "width", "depth", "heads", "ffn_width"),
             *("dropout", "mask_side", "jitter_scale", "reduction", "error", "semantic", "projection", "pooling"),
             *("temperature", "normal_prompts", "abnormal_prompts", "semantic_weight", "balance", "epochs", "lr_step"),
-            *("clip_norm", "clip_rule"),
+            *("clip_norm", "clip_rule", "learn_texts", "image_score"),
         }
         every = {parameter.name for parameter in hyper_parameters(LTAD)}
         assert every == of_the_model | later | set(DEPENDS_ON)

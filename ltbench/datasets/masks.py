@@ -1,0 +1,154 @@
+"""Masks as a protocol wants them: which pixels are defects, and what of a defect a protocol keeps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from ltbench.core import Dataset, Protocol, Sample
+from ltbench.datasets.decode import decode, size_of
+from ltbench.datasets.images import center_crop, resize
+from ltbench.errors import DataError
+
+LABELS = 8
+"""Distinct values above 0 up to which the values of a mask are taken for label ids; more are a continuum."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What a protocol keeps of one mask.
+
+    Args:
+        is_graded: whether its values are a continuum, so that `mask_threshold` matters.
+        whole: defect pixels of the resized mask, before it is cropped.
+        inside: those that are left after the crop.
+    """
+
+    is_graded: bool
+    whole: int
+    inside: int
+
+
+def read_mask(dataset: Dataset, sample: Sample, protocol: Protocol) -> NDArray[np.bool_]:
+    """Return the defect pixels of a sample, (H, W).
+
+    `defect_pixels` of the mask, as 0/255, are resized by the protocol's `mask_interpolation` and cropped like the
+    image; `mask_rule` then takes the values above 0 ("positive") or only the full ones ("full": TailedCore's public
+    code casts values in [0, 1] to integers, which erodes the edge).
+
+    Args:
+        dataset: the dataset of the sample, with a root.
+        sample: a good sample (no pixel is defective then), or a defective one with a mask.
+        protocol: geometry and rule.
+
+    Raises:
+        DataError: a defective sample without a mask, a mask that cannot be read or is not as large as its image.
+    """
+    if not sample.is_anomalous:
+        return np.zeros(protocol.size, dtype=np.bool_)
+    if sample.mask is None:
+        raise DataError(f"Expected a mask of {dataset.file(sample.path)}, got none. Ask for image metrics only.")
+    check_mask_size(dataset, sample)
+    resized = _resized(dataset.file(sample.mask), protocol)
+    return _defective(center_crop(resized, protocol), protocol)
+
+
+def kept_of(dataset: Dataset, sample: Sample, protocol: Protocol) -> Kept:
+    """Return what a protocol keeps of a defective sample's mask; what is asked again is remembered.
+
+    Raises:
+        DataError: the mask cannot be read.
+    """
+    file = dataset.file(str(sample.mask))
+    try:
+        modified = file.stat().st_mtime_ns
+    except OSError as error:
+        raise DataError(f"Expected the mask {file}, got {error.strerror}. Copy it there or mend it.") from error
+    return _kept(file, modified, protocol)
+
+
+@lru_cache(maxsize=65536)
+def _kept(file: Path, modified: int, protocol: Protocol) -> Kept:
+    resized = _resized(file, protocol)
+    whole = int(_defective(resized, protocol).sum())
+    inside = int(_defective(center_crop(resized, protocol), protocol).sum())
+    return Kept(is_graded(decode(file)), whole, inside)
+
+
+def is_graded(mask: Image.Image) -> bool:
+    """Return whether the values of a mask are a continuum (JPEG, antialiased) and not label ids; palettes are ids."""
+    return mask.mode not in ("1", "P", "PA") and len(np.unique(_values(mask))) > LABELS + 1
+
+
+def defect_pixels(mask: Image.Image, protocol: Protocol) -> NDArray[np.bool_]:
+    """Return the defect pixels of a mask of any mode, (H, W), before it is resized.
+
+    Label ids, and with `mask_threshold="positive"` all values, count where they are above 0; a continuum is cut at half
+    of its maximum, at or above which a pixel is a defect. Of several channels the highest counts, alpha left out; a
+    palette counts by index.
+    """
+    values = _values(mask)
+    if protocol.mask_threshold == "auto" and is_graded(mask):
+        return np.asarray(values >= values.max() / 2)
+    return np.asarray(values > 0)
+
+
+def suspects(dataset: Dataset) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the masks of many grey levels, and those of defective images without a pixel above 0, by path.
+
+    Masks that cannot be read are left to who looks for these.
+    """
+    graded, empty = [], []
+    for sample in dataset.test:
+        if sample.mask is None or not sample.is_anomalous:
+            continue
+        try:
+            mask = decode(dataset.file(sample.mask))
+        except DataError:
+            continue
+        if is_graded(mask):
+            graded.append(sample.mask)
+        if not _values(mask).any():
+            empty.append(sample.mask)
+    return tuple(sorted(graded)), tuple(sorted(empty))
+
+
+def _values(mask: Image.Image) -> NDArray[np.integer[Any]]:
+    values: NDArray[np.integer[Any]] = np.asarray(mask)
+    if values.ndim == 3:
+        channels = values.shape[2] - (mask.mode in ("LA", "PA", "RGBA", "La", "RGBa"))
+        values = values[:, :, :channels].max(axis=2)
+    return values
+
+
+def _resized(file: Path, protocol: Protocol) -> Image.Image:
+    bilinear = protocol.mask_interpolation == "bilinear"
+    resampling = Image.Resampling.BILINEAR if bilinear else Image.Resampling.NEAREST
+    whole = Image.fromarray(np.where(defect_pixels(decode(file), protocol), 255, 0).astype(np.uint8))
+    return resize(whole, protocol, resampling)
+
+
+def _defective(mask: Image.Image, protocol: Protocol) -> NDArray[np.bool_]:
+    values = np.asarray(mask)
+    return values > 0 if protocol.mask_rule == "positive" else values == 255
+
+
+def check_mask_size(dataset: Dataset, sample: Sample) -> None:
+    """Raise `DataError` unless the mask of a sample is as large as its image; only file headers are read."""
+    file, image_file = dataset.file(str(sample.mask)), dataset.file(sample.path)
+    mask_size, image_size = size_of(file), size_of(image_file)
+    if mask_size != image_size:
+        raise DataError(
+            f"Expected the mask {file} as large as its image {image_file} ({_times(image_size)}), "
+            f"got {_times(mask_size)}. Replace one of them."
+        )
+
+
+def _times(size: tuple[int, int]) -> str:
+    return f"{size[0]}x{size[1]}"

@@ -1,0 +1,113 @@
+"""From names to a run that is ready to start, and all that speaks against it before it does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ltbench.contract.parameters import identifying, plain, resolve
+from ltbench.contract.registry import choose_preset, method_class
+from ltbench.core import Dataset, RunSpec, Split
+from ltbench.datasets.index import SOURCES
+from ltbench.errors import NotApplicableError
+from ltbench.method import Method, MethodInfo
+from ltbench.protocols import DEFAULT_PROTOCOL, protocol_named
+from ltbench.splits.checking import check_masks, check_split, mask_notes, told_of_dark_images, told_of_masks
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run that is ready to start.
+
+    Args:
+        spec: what is run.
+        preset: where the hyper-parameters came from.
+        method: the method's class.
+        values: the hyper-parameters as its constructor takes them.
+    """
+
+    spec: RunSpec
+    preset: str
+    method: type[Method]
+    values: Mapping[str, Any]
+
+    @property
+    def info(self) -> MethodInfo:
+        """What the method declares, with these hyper-parameters if that depends on them."""
+        info: MethodInfo = getattr(self.method(**self.values), "run_info", self.method.info)
+        return info
+
+
+def plan(
+    method: str,
+    split: Split,
+    *,
+    preset: str | None = None,
+    parameters: Mapping[str, Any] | None = None,
+    protocol: str | None = None,
+    seed: int = 0,
+) -> Plan:
+    """Resolve names to a run.
+
+    Args:
+        method: registry name.
+        split: what trains and what tests.
+        preset: name, or None for the paper's preset for this split if there is one, else the defaults.
+        parameters: hyper-parameters that override the preset.
+        protocol: name, or None for the preset's on a published or built-in dataset, else `common`: a crop made for the
+            centred objects of a paper can cut off the defects of others.
+        seed: seed of the method.
+
+    Raises:
+        UnknownNameError: an unknown method, preset, protocol or hyper-parameter.
+        SpecError: a hyper-parameter of the wrong type or range.
+    """
+    cls = method_class(method)
+    chosen = choose_preset(cls, preset, split.name)
+    values = resolve(cls, chosen.parameters, parameters or {})
+    of_preset = chosen.protocol if split.dataset in SOURCES else None  # a paper's geometry is for the paper's images
+    chosen_protocol = protocol_named(protocol or of_preset or DEFAULT_PROTOCOL)
+    spec = RunSpec(method, plain(identifying(cls, values)), split.name, split.sha256, chosen_protocol, seed)
+    return Plan(spec, chosen.name, cls, values)
+
+
+def checked(planned: Plan, split: Split, dataset: Dataset, say: Callable[[str], None]) -> dict[str, Any]:
+    """Check all that can speak against a run before it starts; return what its record notes of the masks.
+
+    Args:
+        planned: the run.
+        split: its images.
+        dataset: where they are.
+        say: told what the user should know of the masks.
+
+    Raises:
+        NotApplicableError: the method cannot train on the split.
+        DataError: the split names images that the dataset lacks or calls otherwise, or a mask does not fit its image.
+    """
+    check_applicable(planned, split)
+    check_split(split, dataset)
+    check_masks(split, dataset)
+    notes = mask_notes(split, dataset, planned.spec.protocol)
+    protocol = planned.spec.protocol
+    for sentence in (*told_of_masks(notes, protocol), *told_of_dark_images(split, dataset, protocol)):
+        say(sentence)
+    return {"masks": notes} if notes else {}
+
+
+def check_applicable(planned: Plan, split: Split) -> None:
+    """Raise `NotApplicableError` with the reason where a method cannot train on a split."""
+    if (reason := why_not_applicable(planned.info, split)) is not None:
+        raise NotApplicableError(reason)
+
+
+def why_not_applicable(info: MethodInfo, split: Split) -> str | None:
+    """Return why a method cannot train on a split, or None if it can."""
+    counts = {category: sum(count.values()) for category, count in split.counts.items()}
+    fewest = min(counts, key=lambda category: counts[category])
+    if counts[fewest] >= info.min_images:
+        return None
+    return (
+        f"{info.title} needs at least {info.min_images} training images a category; "
+        f"{split.name} has {counts[fewest]} of {fewest}"
+    )
