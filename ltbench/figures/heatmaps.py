@@ -53,7 +53,8 @@ def panels_of(example: Example, dataset: Dataset, runs: Sequence[SavedMaps]) -> 
 def told_of(example: Example, dataset: Dataset, runs: Sequence[SavedMaps]) -> str:
     """Return what is said of an example, and that its defect lies outside the crop of the first run's protocol."""
     mask = picture_of(dataset, runs[0].record, example.path)[1]
-    is_outside = example.defect_type != GOOD and mask is not None and not mask.any()
+    is_cropped = runs[0].record.spec.protocol.crop is not None
+    is_outside = is_cropped and example.defect_type != GOOD and mask is not None and not mask.any()
     return f"{example.title}, {OUTSIDE}" if is_outside else example.title
 
 

@@ -41,8 +41,8 @@ def mask_notes(split: Split, dataset: Dataset, protocol: Protocol) -> dict[str, 
     """Return by category what a protocol makes of the masks of the defective test images; only what is worth a word.
 
     Returns:
-        Category -> "defects" (with a mask), "empty" (no pixel of it is left), "halved" (more than half of the resized
-        mask is cut off), "graded" (its values are a continuum); nothing where the last three are 0.
+        Category -> "defects" (with a mask), "blank" (it has no defect pixel), "empty" (the crop leaves none), "halved"
+        (the crop leaves less than half), "graded" (it has many grey levels); nothing where all but the first are 0.
 
     Raises:
         DataError: a mask cannot be read.
@@ -52,7 +52,8 @@ def mask_notes(split: Split, dataset: Dataset, protocol: Protocol) -> dict[str, 
         samples = [dataset.by_path[path] for path in paths]
         kept = [kept_of(dataset, sample, protocol) for sample in samples if sample.is_anomalous and sample.mask]
         found = {
-            "empty": sum(mask.inside == 0 for mask in kept),
+            "blank": sum(mask.whole == 0 for mask in kept),
+            "empty": sum(mask.inside == 0 < mask.whole for mask in kept),
             "halved": sum(0 < 2 * mask.inside < mask.whole for mask in kept),
             "graded": sum(mask.is_graded for mask in kept),
         }
@@ -64,6 +65,8 @@ def mask_notes(split: Split, dataset: Dataset, protocol: Protocol) -> dict[str, 
 def told_of_masks(notes: Mapping[str, Mapping[str, Any]], protocol: Protocol) -> list[str]:
     """Return what `mask_notes` means for the user, with the remedy."""
     told = []
+    if blank := sum(note["blank"] for note in notes.values()):
+        told.append(f"{blank} test defects have a mask without a defect pixel; `ltbench datasets verify` names them")
     empty, halved = (sum(note[kind] for note in notes.values()) for kind in ("empty", "halved"))
     if empty or halved:
         where = ", ".join(f"{category} {note['empty']}" for category, note in notes.items() if note["empty"])
@@ -82,17 +85,19 @@ def told_of_masks(notes: Mapping[str, Mapping[str, Any]], protocol: Protocol) ->
 
 
 def told_of_dark_images(split: Split, dataset: Dataset, protocol: Protocol) -> list[str]:
-    """Return which categories' images will come out almost black, going by the first training image of each.
+    """Return which categories' images will come out almost black: no training image of them has a value above 4095.
+
+    An image that has one ends the look at its category, and one that is not of 16 bit does.
 
     Raises:
         DataError: an image cannot be read.
     """
     if protocol.image_depth != 16:
         return []
-    dark = [name for name, images in sorted(split.train.items()) if is_dark(dataset.file(images.normal[0]))]
+    dark = [name for name, own in sorted(split.train.items()) if all(is_dark(dataset.file(p)) for p in own.normal)]
     if not dark:
         return []
     return [
-        f"16-bit images of {', '.join(dark)} have no value above 4095, as 12-bit cameras leave them, and come out "
-        f"almost black; --protocol {protocol.name}+depth12 scales them by 4095"
+        f"16-bit training images of {', '.join(dark)} have no value above 4095, as 12-bit cameras leave them, and come "
+        f"out almost black; --protocol {protocol.name}+depth12 scales them by 4095"
     ]

@@ -47,7 +47,9 @@ def test_defects_outside_the_crop_are_told_recorded_and_marked(cornered: Path, t
     assert "2 test defects have no pixel left under protocol tailedcore (bolt 2), and 0 less than half" in said
     assert "--protocol common" in said
     (folder,) = (results / "runs").iterdir()
-    assert read_record(folder).notes["masks"] == {"bolt": {"defects": 4, "empty": 2, "halved": 0, "graded": 0}}
+    assert read_record(folder).notes["masks"] == {
+        "bolt": {"defects": 4, "blank": 0, "empty": 2, "halved": 0, "graded": 0}
+    }
     _, out, _ = ltbench("table", "--results", results)
     assert "leaves no pixel of 2 test defects of parts" in out
     drawn = ("heatmaps", "--run", folder.name, "--out", "m.svg")
@@ -68,7 +70,7 @@ def test_images_of_twelve_bits_are_told_with_the_remedy(parts: Path, tmp_path: P
     told = ("run", "-m", "mean_image", "-s", "parts_full", "--data-root", root, "--results", tmp_path / "results")
     code, _, err = ltbench(*told)
     assert code == 0
-    assert "16-bit images of nut have no value above 4095" in " ".join(err.split())
+    assert "16-bit training images of nut have no value above 4095" in " ".join(err.split())
     code, _, err = ltbench(*told, "--protocol", "common+depth12")
     assert code == 0
     assert "above 4095" not in " ".join(err.split())
