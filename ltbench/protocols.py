@@ -5,19 +5,20 @@ Sources: the public code of UniAD (whose loader LTAD keeps), TailedCore and RLR.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 from ltbench.core import Protocol
 from ltbench.errors import UnknownNameError
 
 DEFAULT_PROTOCOL = "common"
 
-VARIANTS: dict[str, Callable[[Protocol], Protocol]] = {
-    "positive_masks": lambda protocol: replace(protocol, mask_threshold="positive"),
-    "depth12": lambda protocol: replace(protocol, image_depth=12),
+VARIANTS: dict[str, tuple[str, Any]] = {
+    "positive_masks": ("mask_threshold", "positive"),
+    "half_masks": ("mask_threshold", "half"),
+    "depth12": ("image_depth", 12),
 }
-"""What `+NAME` behind a protocol's name changes: how files on disk are read."""
+"""What `+NAME` behind a protocol's name sets: how files on disk are read."""
 
 PROTOCOLS: dict[str, Protocol] = {
     protocol.name: protocol
@@ -41,13 +42,12 @@ def protocol_named(name: str) -> Protocol:
     """Return the protocol of that name; `common+positive_masks+depth12` is `common` with these `VARIANTS`.
 
     Raises:
-        UnknownNameError: there is none.
+        UnknownNameError: there is none, or two variants set the same.
     """
     base, *variants = name.split("+")
-    if base not in PROTOCOLS or not set(variants) <= set(VARIANTS) or len(set(variants)) < len(variants):
+    settings = {VARIANTS[variant][0]: VARIANTS[variant][1] for variant in variants if variant in VARIANTS}
+    if base not in PROTOCOLS or len(settings) < len(variants):
         known = [*PROTOCOLS, *(f"{protocol}+{variant}" for protocol in PROTOCOLS for variant in VARIANTS)]
         raise UnknownNameError("protocol", name, known)
-    found = PROTOCOLS[base]
-    for variant in variants:
-        found = VARIANTS[variant](found)
-    return replace(found, name=name)
+    ordered = "+".join([base, *(variant for variant in VARIANTS if variant in variants)])  # one name, one run
+    return replace(PROTOCOLS[base], name=ordered, **settings)

@@ -21,7 +21,7 @@ class Protocol:
         mask_rule: which resized mask values are defect pixels: "positive" (> 0) or "full" (exactly 1, the floor of a
             bilinear resize).
         mask_threshold: which values of a mask on disk are defects: "auto" takes label ids (few values) above 0 and cuts
-            a continuum (JPEG, antialiased) at half of its maximum; "positive" takes all above 0.
+            a continuum (JPEG, antialiased) at half of its maximum; "positive" takes all above 0, "half" cuts all masks.
         image_depth: bits of a 16-bit grey image that are used; 12 for cameras that leave the upper four empty.
         image_score: "method" takes the method's own; "smoothed_map_max" the maximum of the map after a Gaussian.
         image_score_sigma: that Gaussian's standard deviation in pixels.
@@ -45,7 +45,7 @@ class Protocol:
     aupro_connectivity: Literal[4, 8] = 8
     averaging: Literal["unweighted over categories"] = "unweighted over categories"
     epoch: Literal["last"] = "last"
-    mask_threshold: Literal["auto", "positive"] = "auto"
+    mask_threshold: Literal["auto", "positive", "half"] = "auto"
     image_depth: Literal[12, 16] = 16
 
     def __post_init__(self) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from ltbench.core import Dataset, Sample, check_relative
 from ltbench.datasets.folder import image_names
 from ltbench.datasets.source import DatasetSource, require_folder, tell_unlisted
-from ltbench.datasets.verify import Verification, compare
+from ltbench.datasets.verify import Verification, compare, images_below
 from ltbench.errors import DataError
 
 HOMEPAGE = "https://hci.iwr.uni-heidelberg.de/content/weakly-supervised-learning-industrial-optical-inspection"
@@ -107,7 +107,8 @@ def _samples(root: Path, category: str, part: str, files: dict[str, str]) -> lis
     present = {*image_names(folder), *(f"Label/{name}" for name in image_names(folder / "Label"))}
     samples = []
     rows = read_labels(folder / "Label" / "Labels.txt")
-    tell_unlisted(folder, set(image_names(folder)) - {row.image for row in rows}, "Label/Labels.txt")
+    images = {path for path in images_below(folder, [""]) if not path.startswith("Label/")}
+    tell_unlisted(folder, images - {row.image for row in rows}, "Label/Labels.txt")
     for row in rows:
         names = [row.image] if row.mask is None else [row.image, f"Label/{row.mask}"]
         for name in names:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ltbench.core import GOOD, Dataset, Sample
 from ltbench.datasets.decode import is_image_name
-from ltbench.datasets.source import DatasetSource, require_folder, tell
+from ltbench.datasets.source import DatasetSource, require_folder, tell, tell_unlisted
 from ltbench.datasets.verify import Verification, images_below, unreadable_of
 from ltbench.errors import DataError
 
@@ -68,6 +68,7 @@ def index_tree(root: Path, name: str, categories: Sequence[str] | None = None, r
         categories = _categories(root)
         if not categories:
             raise DataError(f"Expected category folders in {root}, got none. {remedy}")
+    tell_unlisted(root, image_names(root), "the folders of categories")
     train: list[Sample] = []
     test: list[Sample] = []
     for category in categories:
@@ -91,9 +92,16 @@ def _categories(root: Path) -> list[str]:
 
 
 def _refuse_strays(root: Path, category: str, taken: Container[str]) -> None:
-    """Raise `DataError` where images lie in train or test of a category that are none of those taken."""
-    parts = [f"{category}/{part}" for part in ("train", "test")]
-    strays = [path for path in images_below(root, parts) if path not in taken]
+    """Raise `DataError` where images lie in train or test of a category that are none of those taken.
+
+    Those beside train, test and ground_truth are passed over with a word.
+    """
+    parts = tuple(f"{category}/{part}/" for part in ("train", "test", "ground_truth"))
+    found = list(images_below(root, [category]))
+    tell_unlisted(
+        root, [path for path in found if not path.startswith(parts)], f"train, test or ground_truth of {category}"
+    )
+    strays = [path for path in found if path.startswith(parts[:2]) and path not in taken]
     if strays:
         raise DataError(
             f"Expected the images of category {category!r} in train/good and test/<defect type> themselves, got "
@@ -110,7 +118,7 @@ def image_names(folder: Path) -> list[str]:
     if not folder.is_dir():
         return []
     entries = (entry for entry in folder.iterdir() if not entry.name.startswith(".") and is_image_name(entry.name))
-    return sorted(entry.name for entry in entries if entry.is_file())
+    return sorted(entry.name for entry in entries if not entry.is_dir())
 
 
 def _train_samples(root: Path, category: str) -> list[Sample]:

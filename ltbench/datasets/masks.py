@@ -88,8 +88,8 @@ def _kept(file: Path, modified: int, protocol: Protocol) -> Kept:
 def is_graded(mask: Image.Image) -> bool:
     """Return whether the values of a mask are grey levels (JPEG, antialiased, resized) and not label ids.
 
-    Palettes and small values are ids, and so are few values that fill areas. Many values are grey levels, and so are few
-    whose in-between ones lie on edges alone: no 3x3 square of them.
+    Palettes and small values are ids, and so are few values that fill areas. Many values are grey levels, and so are
+    few whose in-between ones lie on edges alone: no 3x3 square of them.
     """
     values = _values(mask)
     if mask.mode in ("1", "P", "PA") or values.max(initial=0) <= LARGEST_LABEL:
@@ -104,14 +104,13 @@ def is_graded(mask: Image.Image) -> bool:
 def defect_pixels(mask: Image.Image, protocol: Protocol) -> NDArray[np.bool_]:
     """Return the defect pixels of a mask of any mode, (H, W), before it is resized.
 
-    Label ids, and with `mask_threshold="positive"` all values, count where they are above 0; a continuum is cut at half
-    of its maximum, at or above which a pixel is a defect. Of several channels the highest counts, alpha left out; a
-    palette counts by index.
+    Label ids, and with `mask_threshold="positive"` all values, count where they are above 0; a continuum, and with
+    "half" every mask, is cut at half of its maximum, at or above which a pixel is a defect. Of several channels the
+    highest counts, alpha left out; a palette counts by index.
     """
     values = _values(mask)
-    if protocol.mask_threshold == "auto" and is_graded(mask):
-        return np.asarray(values >= values.max() / 2)
-    return np.asarray(values > 0)
+    is_cut = is_graded(mask) if protocol.mask_threshold == "auto" else protocol.mask_threshold == "half"
+    return np.asarray((values > 0) & (values >= values.max() / 2)) if is_cut else np.asarray(values > 0)
 
 
 def suspects(dataset: Dataset) -> tuple[tuple[str, ...], tuple[str, ...]]:

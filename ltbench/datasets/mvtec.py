@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ltbench.core import Dataset
 from ltbench.datasets.folder import LAYOUT, files_of, index_tree, numbered_listing
-from ltbench.datasets.source import DatasetSource, require_folder
+from ltbench.datasets.source import DatasetSource, require_folder, tell_unlisted
 from ltbench.datasets.verify import Verification, compare
 
 HOMEPAGE = "https://www.mvtec.com/company/research/datasets/mvtec-ad"
@@ -59,7 +59,9 @@ def listing() -> Dataset:
 
 def index(root: Path) -> Dataset:
     """Return the dataset below a root; all 15 category folders are needed."""
-    return index_tree(root, "mvtec", CATEGORIES, f"Get MVTec AD from {HOMEPAGE} and unpack it there.")
+    dataset = index_tree(root, "mvtec", CATEGORIES, f"Get MVTec AD from {HOMEPAGE} and unpack it there.")
+    tell_unlisted(root, set(dataset.by_path) - set(listing().by_path), "MVTec AD's published listing")
+    return dataset
 
 
 def verify(root: Path) -> Verification:

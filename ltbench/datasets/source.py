@@ -56,9 +56,9 @@ def tell(text: str) -> None:
 
 
 def tell_unlisted(root: Path, unlisted: Collection[str], listing: str) -> None:
-    """Log how many images of a tree its published listing does not name, so that they take no part."""
+    """Log how many images of a tree take no part, since its published listing or layout has no place for them."""
     if unlisted:
-        tell(f"{len(unlisted)} images of {root} are not in {listing} and take no part, {min(unlisted)} the first.")
+        tell(f"Images of {root} outside {listing} take no part: {len(unlisted)}, {min(unlisted)} the first.")
 
 
 def require_folder(folder: Path, what: str, remedy: str) -> Path:

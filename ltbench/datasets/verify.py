@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,13 +39,23 @@ class Verification:
 
 
 def images_below(root: Path, folders: Iterable[str]) -> Iterator[str]:
-    """Yield the relative path of every image file below the given folders of a root; hidden files are left out."""
+    """Yield the relative path of every image file below the given folders of a root, sorted within each folder.
+
+    Links are followed, but for those that lead back to a folder above them.
+    """
     for folder in folders:
-        for file in sorted((root / folder).rglob("*")):
-            relative = file.relative_to(root)
-            hidden = any(part.startswith(".") for part in relative.parts)
-            if not hidden and is_image_name(file.name) and file.is_file():
-                yield relative.as_posix()
+        found: list[str] = []
+        above: dict[str, frozenset[str]] = {}
+        for place, subfolders, names in os.walk(root / folder, followlinks=True):
+            own, real = above.get(str(Path(place).parent), frozenset()), os.path.realpath(place)
+            above[place] = own | {real}
+            if real in own:
+                subfolders.clear()
+                continue
+            subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+            images = [name for name in names if not name.startswith(".") and is_image_name(name)]
+            found += [(Path(place) / name).relative_to(root).as_posix() for name in images]
+        yield from sorted(found)
 
 
 def unreadable_of(root: Path, paths: Iterable[str]) -> tuple[str, ...]:

@@ -79,7 +79,7 @@ def told_of_masks(notes: Mapping[str, Mapping[str, Any]], protocol: Protocol) ->
     if graded and protocol.mask_threshold == "auto":
         told.append(
             f"{graded} masks have many grey levels and are cut at half of their maximum; "
-            f"--protocol {protocol.name}+positive_masks takes every value above 0"
+            f"--protocol {protocol.name}+positive_masks takes every value above 0, +half_masks cuts the others too"
         )
     return told
 

@@ -84,3 +84,17 @@ def test_verify(tmp_path: Path, dagm_maker: MakeDagm) -> None:
     assert found.unreadable == ("Class5/Test/0001.PNG",)
     assert "Class1/Train: 4 images, published 575" in found.miscounted
     assert "Class1/Train: 2 defective images, published 79" in found.miscounted
+
+
+def test_images_without_a_label_are_told_with_their_number(
+    tmp_path: Path, dagm_maker: MakeDagm, caplog: pytest.LogCaptureFixture
+) -> None:
+    dagm_maker(tmp_path)
+    for name in ("0999.PNG", "more/0998.PNG"):
+        file = tmp_path / "Class6" / "Train" / name
+        file.parent.mkdir(exist_ok=True)
+        file.write_bytes(b"an image")
+    assert len(dagm.index(tmp_path).train_of("Class6")) == 2
+    assert (
+        f"{tmp_path / 'Class6' / 'Train'} outside Label/Labels.txt take no part: 2, 0999.PNG the first" in caplog.text
+    )

@@ -8,6 +8,7 @@ from PIL import Image
 
 from ltbench.datasets.folder import SOURCE, files_of, index_tree, numbered_listing
 from ltbench.datasets.index import load_dataset, source_named
+from ltbench.datasets.verify import images_below
 from ltbench.errors import DataError
 
 INDUSTRIAL8 = Path(__file__).resolve().parents[2] / ".." / "shared" / "data" / "industrial8"
@@ -146,3 +147,29 @@ def test_folders_without_images_are_passed_over_with_a_word(
     (tmp_path / "notes").mkdir()
     assert index_tree(tmp_path, "parts").categories == ("bolt",)
     assert "__MACOSX" in caplog.text and "notes" in caplog.text
+
+
+def test_images_behind_links_and_broken_links_are_not_dropped(tmp_path: Path, make: Make) -> None:
+    make(tmp_path / "parts", "bolt")
+    make(tmp_path / "elsewhere", "bolt")
+    good = tmp_path / "parts" / "bolt" / "train" / "good"
+    (good / "loop").symlink_to(good)
+    assert len(index_tree(tmp_path / "parts", "parts").train) == 2
+    (good / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    assert "bolt/train/good/gone.png" in index_tree(tmp_path / "parts", "parts").by_path
+    (good / "day2").symlink_to(tmp_path / "elsewhere" / "bolt" / "train" / "good")
+    with pytest.raises(DataError, match=r"got 2 elsewhere .*day2/000\.png the first"):
+        index_tree(tmp_path / "parts", "parts")
+    assert "bolt/train/good/day2/001.png" in images_below(tmp_path / "parts", ["bolt"])
+
+
+def test_images_beside_the_layout_are_told_with_their_number(
+    tmp_path: Path, make: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    make(tmp_path, "bolt")
+    (tmp_path / "bolt" / "validation" / "good").mkdir(parents=True)
+    for file in ("bolt/validation/good/0.png", "bolt/validation/good/1.png", "overview.png"):
+        Image.new("L", (4, 4)).save(tmp_path / file)
+    assert len(index_tree(tmp_path, "parts").by_path) == 4
+    assert "ground_truth of bolt take no part: 2, bolt/validation/good/0.png the first" in caplog.text
+    assert "the folders of categories take no part: 1, overview.png the first" in caplog.text

@@ -49,6 +49,9 @@ def test_a_continuum_is_cut_at_half_and_label_ids_are_not() -> None:
     assert loose.sum() > 1.5 * 400
     ids = Image.fromarray((np.arange(64 * 64).reshape(64, 64) % 9).astype(np.uint8))
     assert not is_graded(ids)
+    halved = defect_pixels(ids, replace(COMMON, mask_threshold="half"))
+    assert np.array_equal(halved, np.asarray(ids) >= 4)
+    assert not defect_pixels(Image.new("L", (4, 4)), replace(COMMON, mask_threshold="half")).any()
     assert np.array_equal(defect_pixels(ids, COMMON), np.asarray(ids) > 0)
     assert not is_graded(Image.fromarray(np.arange(256, dtype=np.uint8).reshape(16, 16)).convert("P"))
 
@@ -106,6 +109,9 @@ def test_the_threshold_is_part_of_a_protocol_and_of_no_hash_of_before() -> None:
     assert Protocol(**specs[1].payload()["protocol"]) == loose
     with pytest.raises(UnknownNameError, match=r"common\+positive_masks"):
         protocol_named("common+positive_mask")
+    with pytest.raises(UnknownNameError):
+        protocol_named("common+positive_masks+half_masks")
+    assert protocol_named("common+depth12+half_masks") == protocol_named("common+half_masks+depth12")
 
 
 def test_verify_lists_masks_of_many_levels_and_empty_ones(parts: Path, tmp_path: Path) -> None:

@@ -83,3 +83,11 @@ def test_a_complete_tree_is_ok(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
             (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
             Image.new("L", (3, 3)).save(tmp_path / path)
     assert mvtec.verify(tmp_path).ok
+
+
+def test_images_that_the_release_does_not_have_are_told_with_their_number(
+    mvtec_tree: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    Image.new("RGB", (4, 4)).save(mvtec_tree / "mvtec_anomaly_detection" / "wood" / "train" / "good" / "copy.png")
+    load_dataset("mvtec", mvtec_tree)
+    assert "outside MVTec AD's published listing take no part: 12, " in caplog.text  # 11 of `crack` beside the copy

@@ -140,3 +140,20 @@ def test_splits_need_the_csv_only(tmp_path: Path, visa_release: Path) -> None:
     assert load_listing("visa", tmp_path / "alone").train == visa.index(visa_release).train
     with pytest.raises(DataError, match="candle"):
         load_dataset("visa", tmp_path / "alone")
+
+
+def test_images_outside_the_partition_are_told_with_their_number(
+    tmp_path: Path, visa_release: Path, convert: Convert, caplog: pytest.LogCaptureFixture
+) -> None:
+    convert(tmp_path / "converted")
+    strays = ("candle/train/good/day2/0.png", "candle/test/scratch/0.png", "candle/1.png")
+    for file in (visa_release / "candle/Data/Images/Normal/day2/0.png", *(tmp_path / "converted" / s for s in strays)):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(b"an image")
+    assert visa.index(visa_release).train == visa.index(tmp_path / "converted").train
+    assert (
+        f"of {visa_release} outside split_csv/1cls.csv take no part: 1, candle/Data/Images/Normal/day2" in caplog.text
+    )
+    assert (
+        f"of {tmp_path / 'converted'} outside the layout of a conversion take no part: 3, candle/1.png" in caplog.text
+    )

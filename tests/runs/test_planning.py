@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -59,6 +60,27 @@ def test_defects_outside_the_crop_are_told_recorded_and_marked(cornered: Path, t
     code, _, err = ltbench(*told)
     assert code == 0
     assert "no pixel left" not in " ".join(err.split())
+
+
+def test_masks_of_many_grey_levels_are_told_recorded_and_cut_at_half(parts: Path, tmp_path: Path, ltbench: Run) -> None:
+    root, results = tmp_path / "data", tmp_path / "results"
+    shutil.copytree(parts / "parts", root / "parts")
+    for file in (root / "parts/bolt/ground_truth/spot").iterdir():
+        small = Image.open(file).resize((9, 9), Image.Resampling.BILINEAR)
+        small.resize((64, 64), Image.Resampling.BICUBIC).save(file)
+    told = ("run", "-m", "mean_image", "-s", "parts_full", "--data-root", root, "--results", results)
+    said, scores = [], []
+    for protocol in ("common", "common+positive_masks"):
+        code, out, err = ltbench(*told, "--protocol", protocol, "--json")
+        assert code == 0, err
+        scores.append(json.loads(out)["metrics"]["pixel_auroc"]["bolt"])
+        said.append(" ".join(ltbench(*told, "--protocol", protocol, "--force")[2].split()))
+    records = [read_record(folder) for folder in (results / "runs").iterdir()]
+    assert [record.notes["masks"]["bolt"]["graded"] for record in records] == [4, 4]
+    assert said[0].count("4 masks have many grey levels and are cut at half") == 1
+    assert "--protocol common+positive_masks takes every value above 0" in said[0]
+    assert "grey levels" not in said[1]
+    assert scores[0] > scores[1] + 0.01
 
 
 def test_images_of_twelve_bits_are_told_with_the_remedy(parts: Path, tmp_path: Path, ltbench: Run) -> None:
