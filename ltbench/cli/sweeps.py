@@ -117,6 +117,9 @@ def sweep(
         typer.Option("--option", "-x", metavar="KEY=VALUE", help="Set an option of the executor (docs/clusters.md)."),
     ] = None,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run again what failed.")] = False,
+    retry_stale: Annotated[
+        bool, typer.Option("--retry-stale", help="Run again what is done, but of images, weights or code that changed.")
+    ] = False,
     device: Device = "auto",
     cache_size: CacheSize = "20GB",
     memory_limit: MemoryLimit = None,
@@ -147,11 +150,11 @@ def sweep(
     at_once = runs_it.at_once(device)
     settings = Settings(results, data_root, device, cache_size, save_maps, share_of(memory_limit, at_once))
     made = make_plan(request.requests(), settings)
-    to_run = made.to_run(retry_failed=retry_failed)
+    to_run = made.to_run(retry_failed=retry_failed, retry_stale=retry_stale)
     view = SweepView(len(to_run), quiet=as_json)
     view.print_plan(made, workers or at_once, to_run)
-    view.show(sweeps.sweep(made, settings, runs_it, retry_failed=retry_failed))
-    well = print_end(made, view, as_json, retried=retry_failed)
+    view.show(sweeps.sweep(made, settings, runs_it, retry_failed=retry_failed, retry_stale=retry_stale))
+    well = print_end(made, view, as_json, retried=retry_failed, repeated=retry_stale)
     raise typer.Exit(0 if well else 1)
 
 

@@ -127,13 +127,13 @@ def compare(
     runs = _measured(results, list(METRIC_TITLES))
     numbers = published_numbers()
     filled = {name: fill(layout, runs, numbers) for name, layout in wanted.items()}
+    for sentence in (text for name, table in filled.items() for text in left_out(name, table)):
+        print(f"ltbench: not compared: {sentence}", file=sys.stderr)
     if claims:
         held = verdicts(published_claims(), filled, numbers)
         print_verdicts(held, tolerance, as_json)
         raise typer.Exit(1 if any(verdict.holds(tolerance) is False for verdict in held) else 0)
     found = [agreement for name, table in filled.items() for agreement in agreements(name, table, tolerance)]
-    for sentence in (text for name, table in filled.items() for text in left_out(name, table)):
-        print(f"ltbench: not compared: {sentence}", file=sys.stderr)
     print_agreements(found, tolerance, as_json)
     raise typer.Exit(0 if all_agree(found) else 1)
 

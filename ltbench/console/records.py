@@ -76,12 +76,23 @@ def print_run(record: RunRecord, as_json: bool) -> None:
         "seconds": ", ".join(f"{phase} {value:g}" for phase, value in record.seconds.items()),
         "peak memory, MiB": ", ".join(f"{phase} {value:.0f}" for phase, value in record.peak_memory_mib.items()),
         "created": record.created,
+        "made of": _made_of(record),
         **{name: value for name, value in record.environment.items() if value is not None},
     }
     for name, value in rows.items():
         table.add_row(escape(str(name)), escape(str(value)))
     console.print(table)
     print_metrics(record, console)
+
+
+def _made_of(record: RunRecord) -> str:
+    """Return what a record says of its images, weights and code."""
+    own = record.provenance
+    if own is None:
+        return "not recorded"
+    weights = "".join(f", {name} {text[-64:][:12]}" for name, text in own["weights"].items())
+    code = f"{own['package']} {own['version']}, code {own['source'][:12]}"
+    return f"{own['files']} images and masks {own['images'][:12]}{weights}, {code}"
 
 
 def print_differences(before: RunRecord, after: RunRecord, differences: Sequence[Difference], as_json: bool) -> None:

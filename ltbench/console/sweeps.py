@@ -34,9 +34,9 @@ def print_plan(plan: SweepPlan, workers: int, as_json: bool) -> None:
         as_json: print JSON.
     """
     if not as_json:
-        _print_plan(open_console(), plan, workers, plan.to_run(retry_failed=False))
+        _print_plan(open_console(), plan, workers, plan.to_run())
         return
-    to_run = plan.to_run(retry_failed=False)
+    to_run = plan.to_run()
     known = [cell.seconds for cell in to_run if cell.seconds is not None]
     cells = [{**asdict(each.cell), "state": each.state, "reason": each.reason} for each in plan.cells]
     counts = {state: len(plan.of(state)) for state in STATES}
@@ -154,7 +154,7 @@ class SweepView:
         return f"{duration((time.monotonic() - self._start) / done * (self._total - done))} left"
 
 
-def print_end(plan: SweepPlan, view: SweepView, as_json: bool, *, retried: bool) -> bool:
+def print_end(plan: SweepPlan, view: SweepView, as_json: bool, *, retried: bool, repeated: bool) -> bool:
     """Print what came of a sweep; return whether nothing failed or could not be run.
 
     Args:
@@ -162,6 +162,7 @@ def print_end(plan: SweepPlan, view: SweepView, as_json: bool, *, retried: bool)
         view: what was seen of it.
         as_json: print one JSON object.
         retried: cells that had failed before were run again.
+        repeated: cells that were stale were run again.
     """
     before = [] if retried else plan.of("failed")
     failed = [
@@ -171,6 +172,7 @@ def print_end(plan: SweepPlan, view: SweepView, as_json: bool, *, retried: bool)
     counts = {
         "done": view.counts["done"],
         "found": len(plan.of("done")) + view.counts["found"],
+        "stale": 0 if repeated else len(plan.of("stale")),
         "failed": len(failed),
         "not applicable": len(plan.of("not applicable")),
         "blocked": len(plan.of("blocked")),
@@ -182,7 +184,9 @@ def print_end(plan: SweepPlan, view: SweepView, as_json: bool, *, retried: bool)
         console.print(", ".join(f"{count} {state}" for state, count in counts.items() if count), highlight=False)
         if failed:
             console.print("`ltbench status` gives the reasons, `ltbench sweep ... --retry-failed` tries them again")
-    return not failed and not counts["blocked"]
+        if counts["stale"]:
+            console.print("`ltbench sweep ... --retry-stale` repeats runs whose images, weights or code have changed")
+    return not failed and not counts["blocked"] and not counts["stale"]
 
 
 def print_status(status: Status, as_json: bool, *, watch: bool) -> bool:
@@ -219,6 +223,11 @@ def _status_view(cells: Sequence[CellStatus]) -> RenderableType:
     if failed := by_state["failed"]:
         table = new_table("failed", "reason")
         for cell in failed[:SHOWN]:
+            table.add_row(escape(cell.title), escape(cell.reason))
+        shown.append(table)
+    if stale := by_state["stale"]:
+        table = new_table("stale", "what has changed since")
+        for cell in stale[:SHOWN]:
             table.add_row(escape(cell.title), escape(cell.reason))
         shown.append(table)
     shown += [f"damaged, to be repeated: {escape(cell.title)}" for cell in by_state["waiting"] if cell.reason]

@@ -11,6 +11,7 @@ import numpy as np
 import PIL
 from numpy.typing import NDArray
 from PIL import Image
+from scipy.ndimage import binary_erosion
 
 from ltbench.core import Dataset, Protocol, Sample, sha256_of
 from ltbench.datasets.decode import decode, size_of
@@ -19,7 +20,10 @@ from ltbench.datasets.remembered import remembered
 from ltbench.errors import DataError
 
 LABELS = 8
-"""Distinct values above 0 up to which the values of a mask are taken for label ids; more are a continuum."""
+"""Distinct values above 0 up to which the values of a mask can be label ids; more are a continuum."""
+
+LARGEST_LABEL = 32
+"""A mask without a value above this holds label ids, whatever their places."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +91,7 @@ def kept_of(dataset: Dataset, samples: Iterable[Sample], protocol: Protocol) -> 
     """
     files = {sample.path: dataset.file(str(sample.mask)) for sample in samples}
     settings = (protocol.resize, protocol.resize_mode, protocol.crop, protocol.mask_interpolation, protocol.mask_rule)
-    kind = f"masks-{sha256_of([*settings, protocol.mask_threshold, LABELS, PIL.__version__])[:16]}"
+    kind = f"masks-{sha256_of([*settings, protocol.mask_threshold, LABELS, LARGEST_LABEL, PIL.__version__])[:16]}"
     found = remembered(kind, files.values(), lambda file: asdict(_kept(file, protocol)))
     for file in files.values():
         if file not in found:
@@ -106,8 +110,19 @@ def _kept(file: Path, protocol: Protocol) -> Kept:
 
 
 def is_graded(mask: Image.Image) -> bool:
-    """Return whether the values of a mask are a continuum (JPEG, antialiased) and not label ids; palettes are ids."""
-    return mask.mode not in ("1", "P", "PA") and len(np.unique(_values(mask))) > LABELS + 1
+    """Return whether the values of a mask are grey levels (JPEG, antialiased, resized) and not label ids.
+
+    Palettes and small values are ids, and so are few values that fill areas. Many values are grey levels, and so are
+    few whose in-between ones lie on edges alone: no 3x3 square of them.
+    """
+    values = _values(mask)
+    if mask.mode in ("1", "P", "PA") or values.max(initial=0) <= LARGEST_LABEL:
+        return False
+    levels = np.unique(values)
+    if len(levels) > LABELS + 1:
+        return True
+    between = (values > 0) & (values < levels[-1])
+    return bool(between.any()) and not bool(binary_erosion(between, np.ones((3, 3), np.bool_)).any())
 
 
 def defect_pixels(mask: Image.Image, protocol: Protocol) -> NDArray[np.bool_]:

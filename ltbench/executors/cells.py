@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, Literal
@@ -38,6 +38,8 @@ class Cell:
         images: number of training and test images.
         seconds: how long it is expected to take, or None.
         failure: the id of the failure after which it is tried again, or "".
+        stale: what has changed since its finished run, or "" where that run serves.
+        stale_record: when the record of that run was made.
     """
 
     run: str
@@ -51,6 +53,8 @@ class Cell:
     images: int = 0
     seconds: float | None = None
     failure: str = ""
+    stale: str = ""
+    stale_record: str = ""
 
     @property
     def title(self) -> str:
@@ -123,7 +127,8 @@ def _run(cell: Cell, settings: Settings) -> bool:
             f"Expected run {cell.run} from {cell.title}, got {planned.spec.hash}. "
             "Use the same version of ltbench, its methods and split files everywhere, and plan the sweep again."
         )
-    return run(planned, split, _dataset(split.dataset, settings.data_root), _harness(settings)).reused
+    harness = replace(_harness(settings), force=bool(cell.stale))
+    return run(planned, split, cell_dataset(split.dataset, settings.data_root), harness).reused
 
 
 @lru_cache(maxsize=32)
@@ -133,7 +138,8 @@ def find_cell_split(split: str, data_root: Path | None) -> Split:
 
 
 @cache
-def _dataset(name: str, data_root: Path | None) -> Dataset:
+def cell_dataset(name: str, data_root: Path | None) -> Dataset:
+    """Return the dataset of cells, indexed once a process."""
     return load_dataset(name, data_root)
 
 

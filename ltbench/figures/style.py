@@ -33,7 +33,7 @@ LETTERS_AN_INCH = 13
 LEGEND_ROWS, ROW_INCHES = 4, 0.19
 """Rows of a legend that a figure has room for, and the height of each one more."""
 
-CAPTION_LETTERS_AN_INCH, CAPTION_INCHES = 19, 0.13
+CAPTION_LETTERS_AN_INCH, CAPTION_INCHES = 17, 0.14
 """Letters of a caption that are as long as an inch, and the height of a line of it."""
 
 DASHES: tuple[Any, ...] = ("-", (0, (4, 1.5)), (0, (1, 1)), (0, (4, 1, 1, 1)))
@@ -110,25 +110,20 @@ def plain_log(axis: Axis) -> None:
     axis.set_minor_formatter(NullFormatter())
 
 
-def caption_below(figure: Figure, text: str) -> None:
-    """Put a caption below the panels, in small letters, and make the figure taller by its lines."""
-    if text:
-        lines = textwrap.wrap(text, int(figure.get_figwidth() * CAPTION_LETTERS_AN_INCH))
-        figure.supxlabel("\n".join(lines), x=0.01, ha="left", fontsize=7)
-        figure.set_figheight(figure.get_figheight() + CAPTION_INCHES * len(lines))
-
-
-def legend_below(figure: Figure, axes: Axes, columns: int = 4) -> None:
-    """Put one legend below all panels, where it covers no data."""
+def legend_below(figure: Figure, axes: Axes, columns: int = 4, caption: str = "") -> None:
+    """Put one legend below all panels, where it covers no data, and above it a caption in small letters."""
     handles, labels = axes.get_legend_handles_labels()
     if labels:
         letters = int(figure.get_figwidth() * LETTERS_AN_INCH)
         labels = [textwrap.fill(label, letters - 6) for label in labels]
         columns = max(1, min(columns, letters // (max(map(len, labels)) + 6), len(labels)))
+        told = textwrap.wrap(caption, int(figure.get_figwidth() * CAPTION_LETTERS_AN_INCH))
         rows = math.ceil(sum(1 + label.count("\n") for label in labels) / columns)
-        if rows > LEGEND_ROWS:  # taller, so that the panels keep their size
-            figure.set_figheight(figure.get_figheight() + ROW_INCHES * (rows - LEGEND_ROWS))
-        figure.legend(handles, labels, loc="outside lower center", ncols=columns)
+        higher = ROW_INCHES * max(0, rows - LEGEND_ROWS) + CAPTION_INCHES * len(told)
+        figure.set_figheight(figure.get_figheight() + higher)  # so that the panels keep their size
+        figure.legend(
+            handles, labels, loc="outside lower center", ncols=columns, title="\n".join(told) or None, title_fontsize=7
+        )
 
 
 def save(figure: Figure, file: Path) -> None:

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ltbench.figures.series import TooFewRunsError, axis_title, series_of
-from ltbench.figures.style import Look, caption_below, drawing, legend_below, looks, panels
+from ltbench.figures.style import Look, drawing, legend_below, looks, panels
 from ltbench.figures.trend_lines import Axis, Line, Place, Trends, measured_trends, printed_trends, realised
 from ltbench.records.record import RunRecord
 from ltbench.tables.cells import GROUP_TITLES
@@ -87,8 +87,7 @@ def _draw(records: Sequence[RunRecord], metric: str, published: Sequence[Publish
         axes[0].set_ylabel(label)
         axes[1].set_xlabel(_X_TITLES[axis])
         told = realised(series) if axis == "imbalance" else ""
-        caption_below(figure, _caption(datasets, told, measured, printed))
-        legend_below(figure, axes[-1], columns=3)
+        legend_below(figure, axes[-1], columns=3, caption=_caption(datasets, told, measured, printed))
     return figure
 
 

@@ -112,14 +112,15 @@ def _with_sizes(records: Sequence[RunRecord]) -> list[RunRecord]:
 
 
 def _mapped(records: Sequence[RunRecord], results: Path) -> list[tuple[str, list[Path]]]:
-    by_base: dict[str, dict[str, dict[str, Path]]] = defaultdict(lambda: defaultdict(dict))
+    by_base: dict[str, dict[tuple[str, str], dict[str, Path]]] = defaultdict(lambda: defaultdict(dict))
     for record in sorted(records, key=lambda own: (own.spec.method, own.spec.seed, own.spec.hash)):
         folder = run_folder(results, record.spec)
         if (folder / MAPS).is_dir():
             variant = f"{record.spec.method} {sorted(record.spec.parameters.items())} {record.spec.protocol}"
-            by_base[base_name(record.spec.split)][record.spec.split].setdefault(variant, folder)
-    best = {base: max(sorted(splits), key=lambda split: len(splits[split])) for base, splits in by_base.items()}
-    return [(split, list(by_base[base][split].values())) for base, split in sorted(best.items())]
+            drawn = (record.spec.split, record.spec.split_sha256)  # lists of one name may be of other images
+            by_base[base_name(record.spec.split)][drawn].setdefault(variant, folder)
+    best = {base: max(sorted(lists), key=lambda own: len(lists[own])) for base, lists in by_base.items()}
+    return [(drawn[0], list(by_base[base][drawn].values())) for base, drawn in sorted(best.items())]
 
 
 def _gallery(split: str, runs: list[SavedMaps], data_root: Path | None) -> Gallery:

@@ -1,64 +1,188 @@
-"""What the numbers of a run are of: its images and masks, files of weights, and the method's code."""
+"""What the numbers of a run are of: its images and masks, files of weights, and the method's code.
+
+A record keeps one digest of all images and masks. The digest of each file lies beside the records, once for all runs on
+the same files, and only words what has changed.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import json
+import shutil
 import sys
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import cache
+from importlib.metadata import packages_distributions
 from pathlib import Path
 from typing import Any
 
-from ltbench.core import Dataset, Split
+from ltbench import __version__
+from ltbench.atomic import write_whole
+from ltbench.core import Dataset, Split, canonical_json, sha256_of
 from ltbench.datasets.digests import digests_of, split_files
 from ltbench.errors import SpecError
 from ltbench.method import Method
 from ltbench.records.record import RunRecord
+from ltbench.runs.environment import installed_version
 
-SOURCES = (".py", ".yaml")
+FOLDER = "digests"
+"""Where below the results the digests of files lie, one file for each set of them."""
+
+ORIGIN = "origin.json"
+"""The file beside checkpoints that says what they were trained on."""
+
+OWN = ("methods", "ltbench")
+
+Digests = Mapping[str, str]
+"""Path in the dataset -> size and sha256 of the file."""
 
 
-def provenance(method: type[Method], values: Mapping[str, Any], split: Split, dataset: Dataset) -> dict[str, Any]:
-    """Return the digests that a record keeps: of images and masks, of files that hyper-parameters name, of the code."""
+def split_digests(split: Split, dataset: Dataset) -> Digests:
+    """Return the digest of every image and mask of a split; what has not been touched since is not read again."""
     files = split_files(dataset, split)
-    named = {name: Path(value) for name, value in values.items() if isinstance(value, str) and Path(value).is_file()}
-    digests = digests_of([*files.values(), *(file.absolute() for file in named.values())])
+    found = digests_of(files.values())
+    return {path: found[file] for path, file in files.items()}
+
+
+def provenance(method: type[Method], values: Mapping[str, Any], digests: Digests) -> dict[str, Any]:
+    """Return what a record keeps of where its numbers come from.
+
+    Args:
+        method: the method's class.
+        values: its hyper-parameters; those that name a file or a folder are taken for weights.
+        digests: of the images and masks.
+    """
+    package, version, source = _code_of(method)
     return {
-        "images": {path: digests[file] for path, file in files.items()},
-        "weights": {name: digests[file.absolute()] for name, file in named.items()},
-        "source": source_digest(method),
+        "images": sha256_of(dict(digests)),
+        "files": len(digests),
+        "weights": {name: text for name, value in values.items() if (text := _weights_of(value))},
+        "package": package,
+        "version": version,
+        "source": source,
     }
 
 
+def keep_digests(results: Path, digests: Digests) -> None:
+    """Write the digest of each file below a results folder, unless it is there; without room, changes get no words."""
+    file = results / FOLDER / f"{sha256_of(dict(digests))}.json"
+    if not file.exists():
+        with suppress(OSError):
+            write_whole(file, canonical_json(dict(digests)).encode("ascii"))
+
+
+def what_changed(results: Path, record: RunRecord, now: Mapping[str, Any], digests: Digests, split: Split) -> str:
+    """Return what changed since a run, in words; "" if nothing did, or if the record does not say.
+
+    Args:
+        results: where `keep_digests` wrote.
+        record: of the run.
+        now: `provenance` as it is now.
+        digests: of the images and masks now.
+        split: which of them train and test.
+    """
+    before = record.provenance
+    if before is None:
+        return ""
+    parts = []
+    if before["images"] != now["images"]:
+        parts.append(_images_changed(results / FOLDER / f"{before['images']}.json", digests, split))
+    if before["weights"] != now["weights"]:
+        names = {*before["weights"], *now["weights"]}
+        changed = sorted(name for name in names if before["weights"].get(name) != now["weights"].get(name))
+        parts.append(f"the weights that {', '.join(changed)} names changed")
+    if (before["package"], before["version"]) != (now["package"], now["version"]):
+        parts.append(f"{before['package']} {before['version']} is {now['package']} {now['version']}")
+    if before["source"] != now["source"]:
+        parts.append(f"the code of {record.spec.method} changed")
+    return "; ".join(parts)
+
+
+def refuse_stale(results: Path, record: RunRecord, now: Mapping[str, Any], digests: Digests, split: Split) -> None:
+    """Raise `SpecError` if a finished run is of other images, weights or code than there are now."""
+    if changed := what_changed(results, record, now, digests, split):
+        raise SpecError(
+            f"Expected what run {record.spec.hash} is of, got another: {changed} since this run. --force repeats it; "
+            "another folder of the same name needs a name or --results of its own."
+        )
+
+
+def keep_checkpoints(folder: Path, now: Mapping[str, Any], say: Callable[[str], None]) -> None:
+    """Let a training go on from checkpoints of the same images, weights and code alone; else it starts anew.
+
+    Checkpoints of before this was written down are gone on from.
+    """
+    file, own = folder / ORIGIN, sha256_of(dict(now))
+    if file.exists():
+        with suppress(OSError, ValueError):
+            if json.loads(file.read_text(encoding="utf-8")) == own:
+                return
+        say("training anew: the checkpoints are of other images, weights or code")
+        shutil.rmtree(folder)
+    elif any(folder.glob("*.safetensors")):
+        return
+    write_whole(file, json.dumps(own).encode("ascii"))
+
+
+def _images_changed(file: Path, digests: Digests, split: Split) -> str:
+    """Return which images and masks changed, by part and category."""
+    try:
+        before: dict[str, str] = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return "images or masks changed"
+    changed = sorted(path for path in {*before, *digests} if before.get(path) != digests.get(path))
+    part_of = {path: ("test images", category) for category, paths in split.test.items() for path in paths}
+    for category, images in split.train.items():
+        part_of |= dict.fromkeys((*images.normal, *images.contaminant), ("training images", category))
+    counts = Counter(part_of.get(path, ("masks", path.split("/")[0])) for path in changed)
+    told = ", ".join(f"{count} {part} of {category}" for (part, category), count in sorted(counts.items()))
+    return f"{told} changed, {changed[0]} first"
+
+
+def _weights_of(value: object) -> str:
+    """Return the digest of the file or folder that a hyper-parameter names, or "" where it names none."""
+    if not isinstance(value, str) or not value:
+        return ""
+    with suppress(OSError, ValueError):  # a text that is no path
+        path = Path(value).resolve()
+        if path.is_file():
+            return digests_of([path])[path]
+        if path.is_dir() and any(mark in value for mark in "/\\"):
+            files = sorted(file for file in path.rglob("*") if file.is_file())
+            found = digests_of(files)
+            return sha256_of({file.relative_to(path).as_posix(): found[file] for file in files})
+    return ""
+
+
+def _code_of(method: type[Method]) -> tuple[str, str, str]:
+    """Return the distribution of a method, its version, and the sha256 of the method's source."""
+    module = method.__module__
+    if module.split(".")[0] in OWN:
+        return "ltbench", __version__, source_digest(method)
+    names = _distributions().get(module.split(".")[0], [])
+    package = names[0] if names else module.split(".")[0]
+    return package, installed_version(package) or "", source_digest(method)
+
+
+@cache
+def _distributions() -> Mapping[str, list[str]]:
+    return packages_distributions()
+
+
 def source_digest(method: type[Method]) -> str:
-    """Return the sha256 of the files of a method's package, or of its module where it is in none."""
+    """Return the sha256 of the Python files of a method's package, or of its module where it is in none.
+
+    Presets are left out: they are resolved into hyper-parameters, which name the run.
+    """
     module = sys.modules[method.__module__]
     if module.__file__ is None:
         return ""
     own = Path(module.__file__)
-    files = sorted(file for file in own.parent.rglob("*") if file.suffix in SOURCES) if module.__package__ else [own]
+    files = sorted(own.parent.rglob("*.py")) if module.__package__ and (own.parent / "__init__.py").exists() else [own]
     digest = hashlib.sha256()
     for file in files:
         content = file.read_bytes()
         digest.update(f"{file.relative_to(own.parent).as_posix()} {len(content)}\n".encode() + content)
     return digest.hexdigest()
-
-
-def what_changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """Return what changed since a run, in words, or "" if nothing did."""
-    images = sorted(path for path, text in now["images"].items() if before["images"].get(path) != text)
-    parts = [f"{len(images)} images or masks changed, {images[0]} first"] if images else []
-    if before["weights"] != now["weights"]:
-        parts.append("a file of weights changed")
-    if before["source"] != now["source"]:
-        parts.append("the method's code changed")
-    return "; ".join(parts)
-
-
-def refuse_stale(
-    record: RunRecord, method: type[Method], values: Mapping[str, Any], split: Split, dataset: Dataset
-) -> None:
-    """Raise `SpecError` if images, weights or code have changed since a run; one without digests is let through."""
-    if record.provenance is None:
-        return
-    if changed := what_changed(record.provenance, provenance(method, values, split, dataset)):
-        raise SpecError(f"Expected run {record.spec.hash} as it was, got: {changed} since. --force repeats it.")

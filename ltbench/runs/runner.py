@@ -38,7 +38,7 @@ from ltbench.runs.harness import Harness
 from ltbench.runs.memory import MemoryPlan, image_counts, plan_memory
 from ltbench.runs.planning import Plan, check_applicable, check_plan, plan
 from ltbench.runs.progress import ConsoleProgress, Position
-from ltbench.runs.provenance import provenance, refuse_stale
+from ltbench.runs.provenance import keep_checkpoints, keep_digests, provenance, refuse_stale, split_digests
 from ltbench.splits.files import find_split
 from ltbench.splits.noise import shortfalls
 
@@ -100,11 +100,10 @@ def run(planned: Plan, split: Split, dataset: Dataset, harness: Harness) -> Outc
     check_applicable(planned, split)
     folder, spec = run_folder(harness.results, planned.spec), planned.spec
     if (record := _finished(folder, harness)) is not None:
-        refuse_stale(record, planned.method, planned.values, split, dataset)
-        return Outcome(record, folder, reused=True)
+        return _found(record, planned, split, dataset, harness)
     with claimed(harness.results, spec.hash, _describe(planned, harness.progress), wait=harness.wait) as claim:
         if (record := _finished(folder, harness)) is not None:  # by another process, a moment ago
-            return Outcome(record, folder, reused=True)
+            return _found(record, planned, split, dataset, harness)
         try:
             record = _record(planned, split, dataset, harness, claim)
         except Exception as error:
@@ -114,6 +113,15 @@ def run(planned: Plan, split: Split, dataset: Dataset, harness: Harness) -> Outc
             raise
         clear_failure(harness.results, spec.hash)
     return Outcome(record, folder, reused=False)
+
+
+def _found(record: RunRecord, planned: Plan, split: Split, dataset: Dataset, harness: Harness) -> Outcome:
+    """Return a finished run, or raise `SpecError` if it is of other images, weights or code than there are now."""
+    if record.provenance is not None:
+        digests = split_digests(split, dataset)
+        now = provenance(planned.method, planned.values, digests)
+        refuse_stale(harness.results, record, now, digests, split)
+    return Outcome(record, run_folder(harness.results, planned.spec), reused=True)
 
 
 def _finished(folder: Path, harness: Harness) -> RunRecord | None:
@@ -143,16 +151,19 @@ def _record(planned: Plan, split: Split, dataset: Dataset, harness: Harness, cla
     ahead = check_plan(planned, split, dataset)
     for sentence in ahead.told:
         harness.progress.say(sentence)
-    digests = provenance(planned.method, planned.values, split, dataset)
+    digests = split_digests(split, dataset)
+    origin = provenance(planned.method, planned.values, digests)
+    keep_checkpoints(checkpoints_folder(harness.results, planned.spec.hash), origin, harness.progress.say)
     memory = _plan_memory(planned, split, harness)
     with new_folder(run_folder(harness.results, planned.spec)) as temporary:
         (maps := temporary / MAPS).mkdir()
         record = _run(planned, split, dataset, harness, maps, memory)
-        record = replace(record, provenance=digests, notes={**record.notes, **ahead.notes})
+        record = replace(record, provenance=origin, notes={**record.notes, **ahead.notes})
         claim.check()
         if not harness.save_maps:
             maps.rmdir()
         write_record(temporary, record)
+        keep_digests(harness.results, digests)
     shutil.rmtree(
         checkpoints_folder(harness.results, planned.spec.hash), ignore_errors=True
     )  # kept until all is written

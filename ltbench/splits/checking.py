@@ -62,9 +62,9 @@ def mask_notes(split: Split, dataset: Dataset, protocol: Protocol) -> dict[str, 
     """Return by category what a protocol makes of the masks of the defective test images; only what is worth a word.
 
     Returns:
-        Category -> "defects" (with a mask), "empty" (no pixel of it is left), of these "blank" (empty on disk) and
-        "outside" (cut off), "halved" (more than half of it is gone), "graded" (its values are a continuum); nothing
-        where none is.
+        Category -> "defects" (with a mask), "blank" (it has no defect pixel), "empty" (it has, and the protocol leaves
+        none), "halved" (the protocol leaves less than half), "graded" (it has many grey levels); nothing where all but
+        the first are 0.
 
     Raises:
         DataError: a mask cannot be read.
@@ -75,9 +75,8 @@ def mask_notes(split: Split, dataset: Dataset, protocol: Protocol) -> dict[str, 
         defects = [sample for sample in samples if sample.is_anomalous and sample.mask]
         kept = kept_of(dataset, defects, protocol).values()
         found = {
-            "empty": sum(mask.inside == 0 for mask in kept),
             "blank": sum(mask.defect == 0 for mask in kept),
-            "outside": sum(mask.inside == 0 < mask.whole for mask in kept),
+            "empty": sum(mask.inside == 0 < mask.defect for mask in kept),
             "halved": sum(mask.is_halved for mask in kept),
             "graded": sum(mask.is_graded for mask in kept),
         }
@@ -88,18 +87,20 @@ def mask_notes(split: Split, dataset: Dataset, protocol: Protocol) -> dict[str, 
 
 def told_of_masks(notes: Mapping[str, Mapping[str, Any]], dataset: str, protocol: Protocol) -> list[str]:
     """Return what `mask_notes` means for the user, with the remedy."""
-    told = [
-        f"{note['empty']} of {note['defects']} test defects of {category} have no pixel left under protocol "
-        f"{protocol.name}, and {note['halved']} less than half; they count as anomalous all the same"
-        for category, note in notes.items()
-        if note["empty"] or note["halved"]
-    ]
-    total = {kind: sum(note[kind] for note in notes.values()) for kind in ("blank", "outside", "halved", "graded")}
-    if protocol.crops and (total["outside"] or total["halved"]):
-        told.append("a protocol without a crop (--protocol common) keeps whole images")
+    total = {kind: sum(note[kind] for note in notes.values()) for kind in ("blank", "empty", "halved", "graded")}
+    told = []
     if total["blank"]:
         told.append(
-            f"{total['blank']} of these masks are empty on disk: `ltbench datasets verify {dataset}` lists them"
+            f"{total['blank']} test defects have a mask without a defect pixel; `ltbench datasets verify {dataset}` "
+            "names them"
+        )
+    if total["empty"] or total["halved"]:
+        where = ", ".join(f"{category} {note['empty']}" for category, note in notes.items() if note["empty"])
+        remedy = ". A protocol without a crop (--protocol common) keeps whole images" if protocol.crops else ""
+        told.append(
+            f"{total['empty']} test defects have no pixel left under protocol {protocol.name}"
+            f"{f' ({where})' if where else ''}, and {total['halved']} less than half; they count as anomalous all the "
+            f"same{remedy}"
         )
     if total["graded"] and protocol.mask_threshold == "auto":
         told.append(

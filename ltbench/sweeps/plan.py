@@ -9,21 +9,22 @@ from pathlib import Path
 from typing import Literal
 
 from ltbench.contract.parameters import plain
-from ltbench.core import Dataset, Protocol, Split, sha256_of
-from ltbench.datasets.index import load_dataset, locate
+from ltbench.core import Protocol, Split, sha256_of
+from ltbench.datasets.index import locate
 from ltbench.errors import DataError, LtbenchError, NotApplicableError
-from ltbench.executors.cells import Cell, Settings, find_cell_split
+from ltbench.executors.cells import Cell, Settings, cell_dataset, find_cell_split
 from ltbench.records.failures import read_failure
-from ltbench.records.record import RECORD, read_record, stream_records
+from ltbench.records.record import RECORD, RunRecord, read_record, stream_records
 from ltbench.runs import claims
 from ltbench.runs.environment import parse_size
 from ltbench.runs.memory import image_counts, plan_memory
 from ltbench.runs.planning import Plan, check_applicable, check_plan, plan
+from ltbench.runs.provenance import Digests, provenance, split_digests, what_changed
 from ltbench.sweeps.grid import Request
 from ltbench.sweeps.timings import Timings
 
-State = Literal["done", "waiting", "running", "failed", "not applicable", "blocked"]
-STATES: tuple[State, ...] = ("done", "running", "waiting", "failed", "not applicable", "blocked")
+State = Literal["done", "stale", "waiting", "running", "failed", "not applicable", "blocked"]
+STATES: tuple[State, ...] = ("done", "stale", "running", "waiting", "failed", "not applicable", "blocked")
 
 FEATURES = ({"backbone", "weights", "layers"}, {"model", "layers"})
 """The hyper-parameters that, by these names, say which features a method reads from the feature store."""
@@ -56,13 +57,15 @@ class SweepPlan:
         """Return the cells in a state."""
         return [planned for planned in self.cells if planned.state == state]
 
-    def to_run(self, *, retry_failed: bool) -> list[Cell]:
+    def to_run(self, *, retry_failed: bool = False, retry_stale: bool = False) -> list[Cell]:
         """Return the cells to run; what another process is doing is among them, to be waited for.
 
         Args:
             retry_failed: try cells again that failed.
+            retry_stale: repeat cells whose images, weights or code have changed since.
         """
-        states = {"waiting", "running"} | ({"failed"} if retry_failed else set())
+        wanted = {"waiting": True, "running": True, "failed": retry_failed, "stale": retry_stale}
+        states = {state for state, is_wanted in wanted.items() if is_wanted}
         return [planned.cell for planned in self.cells if planned.state in states]
 
 
@@ -86,6 +89,14 @@ _Checked = tuple[str, Protocol]
 """What the checks of images and masks depend on: a split's sha256 and the protocol."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Stale:
+    """What has changed since the run of a record, and when the record was made."""
+
+    reason: str
+    created: str
+
+
 class _Results:
     """What a results folder holds, read once.
 
@@ -99,11 +110,29 @@ class _Results:
         self.problems: list[str] = []
         self.told: dict[_Checked, tuple[str, ...]] = {}
         self._refusals: dict[_Checked, DataError] = {}
-        self._datasets: dict[str, Dataset] = {}
         self.running = claims.held(folder)
+        self.records: dict[str, RunRecord] = {}
+        self._digests: dict[str, Digests] = {}
         for record in stream_records(folder, self.problems):
             with suppress(DataError):  # damaged within its scores: told where its cell is looked up
                 self.timings.add(record)
+                self.records[record.spec.hash] = record
+
+    def stale(self, resolved: Plan, split: Split, settings: Settings) -> _Stale | None:
+        """Return what has changed since a finished run; None if nothing has, or if that cannot be told here."""
+        record = self.records.get(resolved.spec.hash)
+        if record is None or record.provenance is None:
+            return None
+        if split.sha256 not in self._digests:
+            try:
+                dataset = cell_dataset(split.dataset, settings.data_root)
+            except DataError:
+                return None
+            self._digests[split.sha256] = split_digests(split, dataset)
+        digests = self._digests[split.sha256]
+        now = provenance(resolved.method, resolved.values, digests)
+        reason = what_changed(self.folder, record, now, digests, split)
+        return _Stale(reason, record.created) if reason else None
 
     def state(self, run: str) -> tuple[State, str]:
         """Return the state of a run, and the reason for it."""
@@ -128,9 +157,8 @@ class _Results:
             raise self._refusals[key]
         if key not in self.told and locate(split.dataset, settings.data_root).exists():  # the first run draws `shapes`
             try:
-                if split.dataset not in self._datasets:
-                    self._datasets[split.dataset] = load_dataset(split.dataset, settings.data_root)
-                self.told[key] = check_plan(resolved, split, self._datasets[split.dataset]).told
+                dataset = cell_dataset(split.dataset, settings.data_root)
+                self.told[key] = check_plan(resolved, split, dataset).told
             except DataError as error:
                 self._refusals[key] = error
                 raise
@@ -163,6 +191,9 @@ def _planned(request: Request, settings: Settings, results: _Results) -> Planned
         return PlannedCell(cell, "not applicable", str(error))
     except LtbenchError as error:
         return PlannedCell(cell, "blocked", str(error))
+    if state == "done" and (record := results.stale(resolved, split, settings)) is not None:
+        cell = replace(cell, stale=record.reason, stale_record=record.created)
+        return PlannedCell(cell, "stale", record.reason)
     return PlannedCell(cell, state, reason)
 
 

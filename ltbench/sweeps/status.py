@@ -26,7 +26,7 @@ class CellStatus:
         run: its name.
         title: the cell in words.
         state: where it is.
-        reason: why it failed, who runs it, or what is wrong with its record.
+        reason: why it failed, who runs it, what is wrong with its record, or what the last plan found changed.
         position: how far it is, or None if it does not run.
         elapsed: seconds since it began.
         left: seconds that it is expected to take still, or None.
@@ -51,6 +51,7 @@ class Status:
     def __init__(self, results: Path) -> None:
         self._results = results
         self._read: dict[str, tuple[int, int, str]] = {}
+        self._created: dict[str, str] = {}
 
     def cells(self) -> list[CellStatus]:
         """Return every run of the sweeps, and every other that runs or failed, in the sweeps' order."""
@@ -62,6 +63,8 @@ class Status:
     def _status(self, run: str, cell: Cell | None, claim: claims.ClaimState | None) -> CellStatus:
         title = cell.title if cell else run
         problem = self._problem(run)
+        if problem == "" and cell is not None and cell.stale and cell.stale_record == self._created[run]:
+            return CellStatus(run, title, "stale", cell.stale)
         if problem == "":
             return CellStatus(run, title, "done")
         if claim is not None:
@@ -80,7 +83,7 @@ class Status:
         known = self._read.get(run)
         if known is None or known[:2] != (found.st_mtime_ns, found.st_size):
             try:
-                read_record(path.parent)
+                self._created[run] = read_record(path.parent).created
                 problem = ""
             except DataError as error:
                 problem = str(error)

@@ -21,7 +21,9 @@ FOLDER = "sweeps"
 _CELLS = TypeAdapter(list[Cell])
 
 
-def sweep(plan: SweepPlan, settings: Settings, executor: Executor, *, retry_failed: bool) -> Iterator[Event]:
+def sweep(
+    plan: SweepPlan, settings: Settings, executor: Executor, *, retry_failed: bool = False, retry_stale: bool = False
+) -> Iterator[Event]:
     """Run what a plan says is missing and yield what happens.
 
     Args:
@@ -29,13 +31,15 @@ def sweep(plan: SweepPlan, settings: Settings, executor: Executor, *, retry_fail
         settings: where and how cells run.
         executor: what gets them run.
         retry_failed: try cells again that failed.
+        retry_stale: repeat cells whose images, weights or code have changed since.
 
     Raises:
         LtbenchError: the results folder cannot be written to, or the executor cannot work.
     """
-    cells = plan.to_run(retry_failed=retry_failed)
-    if cells:
+    cells = plan.to_run(retry_failed=retry_failed, retry_stale=retry_stale)
+    if cells or plan.of("stale"):
         write_manifest(settings.results, [planned.cell for planned in plan.cells if planned.cell.run])
+    if cells:
         yield from executor.execute(cells, settings)
 
 

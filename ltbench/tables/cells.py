@@ -48,6 +48,7 @@ class Cell:
         published_mark: footnote of the published value.
         runs: hashes of the runs that the mean is over.
         lists: the training lists that they were trained on.
+        pooled: in which versions, devices or data they differ, as a footnote, or "".
     """
 
     mean: float | None
@@ -61,6 +62,7 @@ class Cell:
     published_mark: str = ""
     runs: tuple[str, ...] = ()
     lists: tuple[TrainingList, ...] = ()
+    pooled: str = ""
 
     @property
     def marks(self) -> tuple[str, ...]:

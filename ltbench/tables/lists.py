@@ -114,4 +114,4 @@ def _notes(cell: Cell, usual: str, shared: frozenset[ListKey]) -> list[str]:
         notes.append(f"{'' if cell.is_balanced else 'unbalanced, '}over {cell.design}{spread}")
     if not {(own.name, own.sha256) for own in cell.lists} <= shared:
         notes.append(OTHER_LISTS)
-    return notes
+    return [*notes, cell.pooled] if cell.pooled else notes

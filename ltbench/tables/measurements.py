@@ -45,6 +45,7 @@ class Measurement:
         members: group -> its categories.
         values: metric -> group or category -> value in [0, 1], of the wanted metrics.
         missing: metric -> group or category -> why there is no value.
+        made_with: "ltbench", "torch", "device", "method" and "images" -> what the run was made with; images by split.
         cropped: what the protocol cuts off the test defects, as a footnote, or "".
     """
 
@@ -62,6 +63,7 @@ class Measurement:
     members: Mapping[str, tuple[str, ...]]
     values: Mapping[str, Mapping[str, float]]
     missing: Mapping[str, Mapping[str, str]]
+    made_with: Mapping[str, str] = field(default_factory=dict)
     cropped: str = ""
 
     @property
@@ -112,10 +114,35 @@ def measure(records: Iterable[RunRecord], metrics: Sequence[str], dataset: str |
             members=once({"high": record.high, "low": record.low, "avg": record.high + record.low}),
             values={metric: record.metrics.get(metric, {}) for metric in metrics},
             missing=once({metric: dict(record.missing.get(metric, {})) for metric in metrics}),
+            made_with=once(_made_with(record)),
             cropped=once(_cropped(record)),
         )
 
     return [kept(record) for record in records if dataset in (None, record.dataset)]
+
+
+def _made_with(record: RunRecord) -> dict[str, str]:
+    """Return what a record says of its making; what it does not say is left out."""
+    found = {name: str(record.environment[name]) for name in ("ltbench", "torch") if name in record.environment}
+    if (device := record.environment.get("accelerator") or record.environment.get("device")) is not None:
+        found["device"] = str(device)
+    if record.provenance is not None:
+        own = record.provenance
+        found["method"] = f"{own['package']} {own['version']} {own['source']}"
+        found["images"] = str(own["images"])
+    return found
+
+
+def pooled_of(runs: Iterable[Measurement]) -> str:
+    """Return in which of what they were made with the runs of a cell differ, as a footnote, or ""."""
+    seen: dict[str, set[str]] = defaultdict(set)
+    images: dict[str, set[str]] = defaultdict(set)
+    for found in runs:
+        for name, text in found.made_with.items():
+            (images[found.split_sha256] if name == "images" else seen[name]).add(text)
+    names = [name for name, texts in seen.items() if len(texts) > 1]
+    names += ["images"] if any(len(texts) > 1 for texts in images.values()) else []
+    return f"pools runs of different {', '.join(names)}" if names else ""
 
 
 def _cropped(record: RunRecord) -> str:
@@ -163,6 +190,7 @@ def cell_of(measurements: Sequence[Measurement], metric: str, group: str, reason
         count=len(measurements),
         runs=tuple(sorted(found.run for found in measurements)),
         lists=lists_of(lists),
+        pooled=pooled_of(measurements),
     )
     if why := why_not_pooled(lists):
         return replace(bare, reason=why)

@@ -70,8 +70,7 @@ def fill(
                 published |= {(len(lines), place): cell for place, cell in enumerate(printed) if cell is not None}
             line.cells = [_cell(line, column, reasons or {}) for column in columns]
             lines.append(line)
-    printed_splits = {column.split for column in own.columns}
-    is_changed = layout != own or any(column.column.split not in printed_splits for column in columns)
+    is_changed = layout != own or not {of.column.split for of in columns} <= {of.split for of in own.columns}
     return PaperTable(layout, columns, tuple(lines), published, is_changed)
 
 

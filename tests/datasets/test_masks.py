@@ -19,6 +19,7 @@ from ltbench.metrics.groups import evaluate_category
 from ltbench.protocols import PROTOCOLS, protocol_named
 
 COMMON = PROTOCOLS["common"]
+LOOSE = protocol_named("common+positive_masks")
 CROP = Protocol("crop", resize=64, resize_mode="short_side", crop=32)
 
 
@@ -54,6 +55,27 @@ def test_a_continuum_is_cut_at_half_and_label_ids_are_not() -> None:
     assert not defect_pixels(Image.new("L", (4, 4)), replace(COMMON, mask_threshold="half")).any()
     assert np.array_equal(defect_pixels(ids, COMMON), np.asarray(ids) > 0)
     assert not is_graded(Image.fromarray(np.arange(256, dtype=np.uint8).reshape(16, 16)).convert("P"))
+
+
+@pytest.mark.parametrize("quality", [75, 95, 100])
+def test_a_jpeg_mask_is_cut_to_what_was_drawn(tmp_path: Path, quality: int) -> None:
+    truth = _square(64, 20, 21)
+    Image.fromarray(truth).save(tmp_path / "m.jpg", quality=quality)
+    with Image.open(tmp_path / "m.jpg") as mask:
+        assert abs(int(defect_pixels(mask, COMMON).sum()) - 441) <= 4
+
+
+@pytest.mark.parametrize("method", [Image.Resampling.BILINEAR, Image.Resampling.BOX])
+def test_few_grey_levels_on_edges_are_cut_and_few_labels_of_areas_are_not(method: Image.Resampling) -> None:
+    truth = Image.fromarray(_square(64, 21, 21))
+    for side in (40, 96, 128):
+        soft = truth.resize((side, side), method)
+        found, loose = (int(defect_pixels(soft, rule).sum()) * (64 / side) ** 2 for rule in (COMMON, LOOSE))
+        assert abs(found - 441) < 0.06 * 441
+        assert loose >= found
+    labels = np.zeros((64, 64), np.uint8)
+    labels[10:20, 10:20], labels[30:40, 30:40], labels[50:60, 5:60] = 50, 150, 255
+    assert np.array_equal(defect_pixels(Image.fromarray(labels), COMMON), labels > 0)
 
 
 def test_a_perfect_map_is_perfect_on_an_antialiased_mask(tmp_path: Path) -> None:

@@ -76,7 +76,8 @@ def _lines(axes: Axes) -> dict[str, tuple[list[float], list[float]]]:
 
 
 def _caption(figure: Figure) -> str:
-    return " ".join(figure.get_supxlabel().split())
+    (legend,) = figure.legends
+    return " ".join(legend.get_title().get_text().split())
 
 
 def _covers_no_data(figure: Figure) -> bool:

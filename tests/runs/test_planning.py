@@ -46,11 +46,11 @@ def test_defects_outside_the_crop_are_told_recorded_and_marked(cornered: Path, t
     code, _, err = ltbench(*told, "--protocol", "tailedcore", "--save-maps")
     said = " ".join(err.split())
     assert code == 0, err
-    assert "2 of 4 test defects of bolt have no pixel left under protocol tailedcore" in said
+    assert "2 test defects have no pixel left under protocol tailedcore (bolt 2), and 0 less than half" in said
     assert "--protocol common" in said
     (folder,) = (results / "runs").iterdir()
     assert read_record(folder).notes["masks"] == {
-        "bolt": {"defects": 4, "empty": 2, "blank": 0, "outside": 2, "halved": 0, "graded": 0}
+        "bolt": {"defects": 4, "blank": 0, "empty": 2, "halved": 0, "graded": 0}
     }
     _, out, _ = ltbench("table", "--results", results)
     assert "leaves no pixel of 2 test defects of parts" in out
@@ -136,8 +136,8 @@ def test_a_mask_of_another_size_is_told_when_the_split_is_made(parts: Path, tmp_
 def test_a_plan_tells_what_a_run_would(cornered: Path, tmp_path: Path, ltbench: Run) -> None:
     told = ("-m", "mean_image", "-s", "parts_full,parts_step2", "--data-root", cornered, "--results", tmp_path / "r")
     plan = json.loads(ltbench("plan", *told, "--protocol", "tailedcore", "--json")[1])
-    assert plan["remarks"][0].startswith("2 of 4 test defects of bolt have no pixel left under protocol tailedcore")
-    assert len(plan["remarks"]) == 2, "both splits test on the same defects"
+    assert len(plan["remarks"]) == 1, "both splits test on the same defects"
+    assert plan["remarks"][0].startswith("2 test defects have no pixel left under protocol tailedcore (bolt 2)")
     out = " ".join(ltbench("plan", *told, "--protocol", "tailedcore")[1].split())
     assert "--protocol common) keeps whole images" in out
     assert json.loads(ltbench("plan", *told, "--json")[1])["remarks"] == []

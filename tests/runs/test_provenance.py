@@ -1,36 +1,196 @@
-"""A finished run is found only while its images, masks, weights and code are what they were."""
+"""A run is found, and a checkpoint gone on from, only while images, masks, weights and code are what they were."""
 
 from __future__ import annotations
 
+import hashlib
+import json
+import os
 import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
+from torch import Tensor
 
-from ltbench.errors import SpecError
+from ltbench.blocks.training import loop
+from ltbench.blocks.training.checkpoints import write_checkpoint
+from ltbench.datasets import digests
+from ltbench.errors import LtbenchError, SpecError
+from ltbench.records.record import RECORD, checkpoints_folder, read_record
 from ltbench.runs import provenance
 from ltbench.runs.harness import Harness
+from ltbench.runs.progress import ConsoleProgress
+from ltbench.runs.provenance import ORIGIN, source_digest
 from ltbench.runs.runner import run_by_name
+from ltbench.tables.measurements import cell_of, measure
+from methods.mean_image.method import MeanImage
+from tests.sweeps.conftest import Home, home
+
+__all__ = ["home"]
 
 MASK = "bolt/ground_truth/spot/000_mask.png"
 
+Run = Callable[..., tuple[int, str, str]]
 
-@pytest.mark.parametrize("path", ["bolt/test/good/000.png", "nut/train/good/001.png", MASK])
-def test_a_changed_file_is_told_and_force_repeats(parts: Path, tmp_path: Path, path: str) -> None:
-    shutil.copytree(parts / "parts", tmp_path / "parts")
+
+@pytest.fixture
+def own(parts: Path, tmp_path: Path) -> Path:
+    """A data root with a copy of `parts`."""
+    shutil.copytree(parts / "parts", tmp_path / "data" / "parts")
+    return tmp_path / "data"
+
+
+def _touch(file: Path) -> None:
+    with file.open("ab") as content:
+        content.write(b"\0")
+
+
+@pytest.mark.parametrize(
+    ("path", "told"),
+    [
+        ("bolt/test/good/000.png", "1 test images of bolt changed, bolt/test/good/000.png first"),
+        ("nut/train/good/001.png", "1 training images of nut changed, nut/train/good/001.png first"),
+        (MASK, f"1 masks of bolt changed, {MASK} first"),
+    ],
+)
+def test_a_changed_file_is_told_and_force_repeats(own: Path, tmp_path: Path, path: str, told: str) -> None:
     harness = Harness(tmp_path / "results")
-    run_by_name("mean_image", "parts_full", tmp_path, harness)
-    assert run_by_name("mean_image", "parts_full", tmp_path, harness).reused
-    with (tmp_path / "parts" / path).open("ab") as file:
-        file.write(b"\0")
-    with pytest.raises(SpecError, match=f"1 images or masks changed, {path} first since. --force"):
-        run_by_name("mean_image", "parts_full", tmp_path, harness)
+    run_by_name("mean_image", "parts_full", own, harness)
+    assert run_by_name("mean_image", "parts_full", own, harness).reused
+    _touch(own / "parts" / path)
+    with pytest.raises(SpecError, match=f"{told} since this run. --force"):
+        run_by_name("mean_image", "parts_full", own, harness)
     harness.force = True
-    assert not run_by_name("mean_image", "parts_full", tmp_path, harness).reused
+    assert not run_by_name("mean_image", "parts_full", own, harness).reused
+
+
+def test_masks_that_went_are_told(own: Path, tmp_path: Path) -> None:
+    harness = Harness(tmp_path / "results")
+    run_by_name("mean_image", "parts_full", own, harness)
+    shutil.rmtree(own / "parts" / "bolt" / "ground_truth")
+    with pytest.raises(SpecError, match="4 masks of bolt changed"):
+        run_by_name("mean_image", "parts_full", own, harness)
+
+
+def test_another_folder_of_the_same_name_is_another_dataset(own: Path, parts: Path, tmp_path: Path) -> None:
+    run_by_name("mean_image", "parts_full", parts, Harness(tmp_path / "results"))
+    assert run_by_name("mean_image", "parts_full", own, Harness(tmp_path / "results")).reused, "the same images"
+    for file in (own / "parts" / "nut" / "test" / "good").iterdir():
+        _touch(file)
+    with pytest.raises(SpecError, match=r"4 test images of nut .* another folder of the same name needs a name"):
+        run_by_name("mean_image", "parts_full", own, Harness(tmp_path / "results"))
 
 
 def test_changed_code_is_told(parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run_by_name("mean_image", "parts_full", parts, Harness(tmp_path))
     monkeypatch.setattr(provenance, "source_digest", lambda _: "other")
-    with pytest.raises(SpecError, match="the method's code changed"):
+    with pytest.raises(SpecError, match="the code of mean_image changed"):
         run_by_name("mean_image", "parts_full", parts, Harness(tmp_path))
+    monkeypatch.setattr(provenance, "__version__", "9.9")
+    with pytest.raises(SpecError, match=r"is ltbench 9\.9; the code"):
+        run_by_name("mean_image", "parts_full", parts, Harness(tmp_path))
+
+
+def test_the_weights_that_a_hyper_parameter_names_belong_to_a_run(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    for name in ("w.pth", "model/a", "model/b"):
+        (tmp_path / name).write_bytes(b"1")
+    values = {"weights": str(tmp_path / "w.pth"), "model": str(tmp_path / "model"), "coreset": "exact", "ratio": 0.1}
+    before = provenance.provenance(MeanImage, values, {})["weights"]
+    assert set(before) == {"weights", "model"}
+    (tmp_path / "model" / "b").write_bytes(b"22")
+    after = provenance.provenance(MeanImage, values, {})["weights"]
+    assert {name for name in before if before[name] != after[name]} == {"model"}
+
+
+def test_presets_are_no_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "own_digest"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "method.py").write_text("class Own:\n    pass\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    cls = import_module("own_digest.method").Own
+    before = source_digest(cls)
+    (package / "presets.yaml").write_text("a: {}")
+    assert source_digest(cls) == before
+    (package / "net.py").write_text("x = 1")
+    assert source_digest(cls) != before
+
+
+def test_a_second_digest_reads_nothing(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = list(own.rglob("*.png"))
+    first = digests.digests_of(files)
+    monkeypatch.setattr(hashlib, "file_digest", lambda *_: pytest.fail("it is remembered"))
+    assert digests.digests_of(files) == first
+    os.utime(files[0], ns=(1, 1))
+    monkeypatch.undo()
+    assert digests.digests_of(files) == first
+
+
+def test_a_record_without_digests_is_found_and_says_so(parts: Path, tmp_path: Path, ltbench: Run) -> None:
+    folder = run_by_name("mean_image", "parts_full", parts, Harness(tmp_path)).folder
+    values = json.loads((folder / RECORD).read_text())
+    values["provenance"] = None
+    del values["checksums"]
+    (folder / RECORD).write_text(json.dumps(values))
+    assert run_by_name("mean_image", "parts_full", parts, Harness(tmp_path)).reused
+    _, out, _ = ltbench("runs", "show", folder.name, "--results", tmp_path)
+    assert "not recorded" in out
+
+
+def test_a_training_starts_anew_where_its_images_changed(
+    own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[Path] = []
+
+    def stops(file: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+        write_checkpoint(file, tensors, facts)
+        written.append(file)
+        if len(written) == 2:
+            raise LtbenchError("stopped")
+
+    progress, said = ConsoleProgress(quiet=True), list[str]()
+    monkeypatch.setattr(progress, "say", said.append)
+    harness = Harness(tmp_path / "results", progress=progress)
+    monkeypatch.setattr(loop, "write_checkpoint", stops)
+    with pytest.raises(LtbenchError, match="stopped"):
+        run_by_name("uniad", "parts_full", own, harness, "check")
+    (folder,) = (tmp_path / "results" / "checkpoints").iterdir()
+    assert (folder / ORIGIN).is_file()
+    _touch(own / "parts" / "bolt/train/good/000.png")
+    assert not run_by_name("uniad", "parts_full", own, harness, "check").reused
+    assert any("training anew" in text for text in said)
+    assert len(written) == 2 + 5, "every epoch again"
+    assert not checkpoints_folder(tmp_path / "results", folder.name).exists()
+
+
+def test_cells_that_pool_what_differs_are_marked(parts: Path, tmp_path: Path) -> None:
+    outcomes = [run_by_name("mean_image", "parts_full", parts, Harness(tmp_path), seed=seed) for seed in (0, 1)]
+    first, second = (read_record(outcome.folder) for outcome in outcomes)
+    assert cell_of(measure([first, second], ["image_auroc"]), "image_auroc", "avg").pooled == ""
+    other = replace(second, environment=dict(second.environment) | {"torch": "0"})
+    assert second.provenance is not None
+    moved = replace(other, provenance=dict(second.provenance) | {"images": "0"})
+    cell = cell_of(measure([first, moved], ["image_auroc"]), "image_auroc", "avg")
+    assert cell.pooled == "pools runs of different torch, images"
+
+
+def test_sweeps_know_what_is_stale(home: Home, own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LTBENCH_DATA", str(own))
+    grid = ("--methods", "counted", "--splits", "parts_full", "--seeds", "0-1")
+    assert home.run("sweep", *grid)[0] == 0
+    _touch(own / "parts" / "bolt/test/good/000.png")
+    code, out, _ = home.run("plan", *grid, "--json")
+    assert code == 0
+    assert json.loads(out)["counts"]["stale"] == 2
+    code, _, err = home.run("sweep", *grid)
+    assert code == 1 and "--retry-stale" in err and len(home.executions) == 2
+    code, out, _ = home.run("status", "--json")
+    assert json.loads(out)["counts"] == {"stale": 2}
+    assert home.run("sweep", *grid, "--retry-stale")[0] == 0
+    assert len(home.executions) == 4
+    assert json.loads(home.run("status", "--json")[1])["counts"] == {"done": 2}
+    assert json.loads(home.run("plan", *grid, "--json")[1])["counts"]["done"] == 2
