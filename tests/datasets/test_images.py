@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import struct
+import zlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,8 +16,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ltbench.core import Dataset, Protocol, Sample
+from ltbench.datasets import facts
 from ltbench.datasets.decode import decode, to_rgb
-from ltbench.datasets.facts import facts_of
+from ltbench.datasets.facts import check_depth, facts_of
 from ltbench.datasets.images import DiskImages, center_crop, resize
 from ltbench.datasets.masks import read_mask
 from ltbench.errors import ContractError, DataError
@@ -256,3 +259,41 @@ def test_twelve_of_sixteen_bits(tmp_path: Path) -> None:
     assert not facts_of([tmp_path / "0.png"])[tmp_path / "0.png"].is_dark
     with pytest.raises(DataError, match=r"12-bit pixels .* leave \+depth12 out"):
         DiskImages(dataset, ["0.png"], protocol_named("common+depth12"))[0]
+
+
+def _colours(file: Path, values: NDArray[np.uint16]) -> None:
+    """Write a PNG of 16-bit colours, which Pillow reads and does not write."""
+    height, width, _ = values.shape
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    header = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
+    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
+    content = [struct.pack(">I", len(c)) + k + c + struct.pack(">I", zlib.crc32(k + c)) for k, c in chunks]
+    file.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(content))
+
+
+def test_colours_of_sixteen_bits_are_known_and_not_scaled(tmp_path: Path) -> None:
+    for highest, is_dark in ((4095, True), (4096, False), (65535, False)):
+        file = tmp_path / f"{highest}.png"
+        _colours(file, np.full((4, 5, 3), highest, np.uint16))
+        (found,) = facts_of([file]).values()
+        assert (found.is_deep, found.is_colour, found.is_dark) == (True, True, is_dark)
+        check_depth(file, found, 16)
+        with pytest.raises(DataError, match=r"got colours of 16 bit\. Leave \+depth12 out"):
+            check_depth(file, found, 12)
+    photo(9, 7).save(tmp_path / "8.png")
+    (found,) = facts_of([tmp_path / "8.png"]).values()
+    assert not found.is_deep and not found.is_dark
+
+
+def test_facts_are_remembered_until_a_file_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "0.png"
+    Image.fromarray(np.full((4, 4), 4095, np.uint16)).save(file)
+    before = facts_of([file])
+    monkeypatch.setattr(facts, "decode", lambda _: pytest.fail("it was read again"))
+    assert facts_of([file]) == before
+    monkeypatch.undo()
+    Image.fromarray(np.full((4, 5), 4096, np.uint16)).save(file)
+    assert facts_of([file])[file].highest == 4096
+    file.unlink()
+    with pytest.raises(DataError, match=r"0\.png, got no file"):
+        facts_of([file])

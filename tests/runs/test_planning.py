@@ -94,6 +94,8 @@ def test_images_of_twelve_bits_are_told_with_the_remedy(parts: Path, tmp_path: P
     code, _, err = ltbench(*told)
     assert code == 0
     assert "16-bit images of nut have no value above 4095" in " ".join(err.split())
+    (folder,) = (tmp_path / "results" / "runs").iterdir()
+    assert read_record(folder).notes["dark_images"] == ["nut"]
     code, _, err = ltbench(*told, "--protocol", "common+depth12")
     assert code == 0
     assert "above 4095" not in " ".join(err.split())
