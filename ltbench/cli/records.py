@@ -88,9 +88,11 @@ def verify(
     from ltbench.console.records import print_verifications
     from ltbench.datasets.index import load_dataset
     from ltbench.runs.progress import ConsoleProgress
-    from ltbench.runs.verification import runs_on_disk, verify_run, wanted_runs
+    from ltbench.runs.removal import runs_named
+    from ltbench.runs.verification import runs_on_disk, verify_run
 
-    chosen = wanted_runs(results, runs) if runs else runs_on_disk(results)
+    known = runs_on_disk(results)
+    chosen = runs_named(results, runs, known) if runs else known
     find = None if data_root is None else cache(lambda name: load_dataset(name, data_root))
     progress = ConsoleProgress(quiet=as_json)
     found = [verify_run(results, run, find) for run in progress.track(chosen, "verify")]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from uuid import uuid4
 
@@ -13,14 +13,20 @@ from ltbench.records.record import RECORD, checkpoints_folder, read_record
 from ltbench.runs import claims
 
 
-def runs_named(results: Path, names: Sequence[str]) -> list[str]:
-    """Return the runs, finished, failed or damaged, that names or their first digits stand for.
+def runs_named(results: Path, names: Sequence[str], among: Iterable[str] | None = None) -> list[str]:
+    """Return the runs that names or their first digits stand for.
+
+    Args:
+        results: the results folder.
+        names: folders of runs, or first digits.
+        among: the runs to choose from; by default all that finished, failed or are damaged.
 
     Raises:
         DataError: a name that no run has.
         SpecError: a name that several runs have.
     """
-    known = sorted({*(path.name for path in _folders(results)), *failures.failed_runs(results)})
+    every = {*(path.name for path in _folders(results)), *failures.failed_runs(results)}
+    known = sorted(every if among is None else among)
     found = []
     for name in names:
         fitting = [run for run in known if run.startswith(Path(name).name)] if Path(name).name else []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import numpy as np
 
 from ltbench.blocks.training.checkpoints import read_checkpoint
 from ltbench.core import GOOD, Dataset
-from ltbench.errors import DataError, LtbenchError, SpecError
+from ltbench.errors import DataError, LtbenchError
 from ltbench.metrics.groups import aggregate, evaluate_category, evaluate_images, image_scores
 from ltbench.metrics.registry import METRICS, Level
 from ltbench.records.integrity import CHECKSUMS, damaged_parts
@@ -56,25 +56,6 @@ def runs_on_disk(results: Path) -> list[str]:
     """Return the runs that left a folder or checkpoints, sorted."""
     folders = (*(results / "runs").glob("[!.]*"), *(results / "checkpoints").glob("[!.]*"))
     return sorted({folder.name for folder in folders if folder.is_dir()})
-
-
-def wanted_runs(results: Path, names: Sequence[str]) -> list[str]:
-    """Return the runs on disk that folders or first digits stand for.
-
-    Raises:
-        DataError: a name that no run has.
-        SpecError: a name that several runs have.
-    """
-    known, found = runs_on_disk(results), []
-    for name in names:
-        digits = Path(name).name
-        fitting = [run for run in known if digits and run.startswith(digits)]
-        if not fitting:
-            raise DataError(f"Expected a run {name!r} in {results}, got none. `ltbench runs` lists them.")
-        if len(fitting) > 1:
-            raise SpecError(f"Expected one run, got {len(fitting)} that begin with {name!r}. Give more digits.")
-        found += fitting
-    return list(dict.fromkeys(found))
 
 
 def verify_run(results: Path, run: str, find: Find | None) -> RunVerification:
