@@ -16,6 +16,7 @@ import pytest
 
 from ltbench.contract.parameters import plain, resolve
 from ltbench.contract.registry import method_class, presets
+from ltbench.datasets.index import SOURCES
 from ltbench.method import MethodInfo
 from ltbench.protocols import PROTOCOLS
 from ltbench.records.record import RunRecord, new_folder, run_folder, write_record
@@ -196,7 +197,7 @@ def test_datasets(ltbench: Run, parts: Path) -> None:
     code, out, _ = ltbench("datasets")
     assert code == 0
     assert all(name in out for name in ("mvtec", "visa", "dagm", "shapes", "CC BY-NC-SA"))
-    assert set(json.loads(ltbench("datasets", "--json")[1])) == {"mvtec", "visa", "dagm", "shapes"}
+    assert set(json.loads(ltbench("datasets", "--json")[1])) == set(SOURCES)
     assert ltbench("datasets", "verify", "parts", "--data-root", parts)[0] == 0
     code, out, err = ltbench("datasets", "verify", "mvtec", "--data-root", parts)
     assert code == 2

@@ -61,18 +61,20 @@ def locate(name: str, data_root: Path | None) -> Path:
             f"get the images from {source.homepage}."
         )
     _require_data_root(data_root)
+    folders = source.folders or source.categories
     candidates = [*_subfolders_like(data_root, (source.name, *source.aliases)), data_root]
     for candidate in candidates:
-        if any((candidate / category).is_dir() for category in source.categories):
+        if any((candidate / folder_).is_dir() for folder_ in folders):
             return candidate
     if len(candidates) > 1:
-        return candidates[0]  # there, but without a category: the index names the one that is missing
+        return candidates[0]  # there, but without one of them: the index names what is missing
     if data_root.name.lower() in {alias.lower() for alias in (source.name, *source.aliases)}:
         return data_root
+    kind = "folders" if source.folders else "categories"
     looked = ", ".join((source.name, *source.aliases))
     raise DataError(
-        f"Expected {source.title} in {data_root}, got no subfolder named {looked} and none of its categories "
-        f"({source.categories[0]}, ...). Get it from {source.homepage} and unpack it there, or pass --data-root DIR."
+        f"Expected {source.title} in {data_root}, got no subfolder named {looked} and none of its {kind} "
+        f"({folders[0]}, ...). Get it from {source.homepage} and unpack it there, or pass --data-root DIR."
     )
 
 

@@ -28,6 +28,7 @@ class DatasetSource:
         categories: every category, in class order; empty when the tree decides.
         index: root -> the dataset with its published partition; raises `DataError` for a tree that does not fit.
         verify: root -> what is missing, extra or unreadable.
+        folders: what a root holds that tells it from others, where that is not a folder for each category.
         listing: () -> the published listing without images, or None where only the files tell.
         partition: root -> the listing that a file below it gives without the images, or None where there is none.
     """
@@ -42,6 +43,7 @@ class DatasetSource:
     categories: tuple[str, ...]
     index: Callable[[Path], Dataset]
     verify: Callable[[Path], Verification]
+    folders: tuple[str, ...] = ()
     listing: Callable[[], Dataset | None] = lambda: None
     partition: Callable[[Path], Dataset | None] = lambda root: None
 

@@ -331,6 +331,12 @@ def test_a_broken_method_is_caught(method: type[Method], check: str) -> None:
     assert _result(check, Subject(method)) != ""
 
 
+def test_seeding_a_global_generator_is_caught_after_a_fit_that_left_the_same_state() -> None:
+    subject = Subject(SeedsNumpy)
+    subject.reference  # noqa: B018 - as the checks before this one do
+    assert "numpy" in _result("global_rng_untouched", subject)
+
+
 def test_every_check_is_proved() -> None:
     proved = {check for _, check in BROKEN} | {"presets_resolve"}
     assert proved == {check.__name__.removeprefix("check_") for check in CHECKS}
