@@ -4,6 +4,7 @@
 dataset `parts` of `conftest.py` (`runs`), UniAD stopped after its second checkpoint (`checkpoints`), phase 1 of LTAD as
 runs share it (`features`), and the name of every file that these runs left in a feature store (`store.txt`).
 It is not written anew: a number that moves is a failure, and what changes a run's identity has to say so here.
+torch computed it with AVX2. On a processor where it takes other instructions, last digits differ.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from torch import Tensor
 
 from ltbench.blocks.features.store import DiskFeatureStore
@@ -27,8 +29,28 @@ from ltbench.runs.progress import ConsoleProgress
 from ltbench.runs.runner import Outcome, run
 from ltbench.splits.files import find_split
 
+PROCESSOR = "AVX2"
+SAME_PROCESSOR = torch.backends.cpu.get_cpu_capability() == PROCESSOR
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "rooms"
 RUNS = sorted(path.name for path in (GOLDEN / "runs").iterdir())
+
+
+@pytest.fixture(autouse=True)
+def _processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Name features as on the processor of the golden files: the name is tested, and stored ones are found."""
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: PROCESSOR)
+
+
+def _assert_same_scores(one: RunRecord, other: RunRecord) -> None:
+    """Compare scores: to the last digit on one kind of processor, else to three."""
+    assert one.scores.keys() == other.scores.keys()
+    for category, scores in one.scores.items():
+        values = [score["score"] for score in other.scores[category]]
+        expected = values if SAME_PROCESSOR else pytest.approx(values, rel=1e-3)
+        assert [score["score"] for score in scores] == expected
+        assert [score["path"] for score in scores] == [score["path"] for score in other.scores[category]]
+    for name, metrics in other.metrics.items():
+        assert one.metrics[name] == pytest.approx(metrics, rel=0 if SAME_PROCESSOR else 1e-3)
 
 
 def _planned(record: RunRecord, parts: Path) -> Plan:
@@ -73,8 +95,7 @@ def test_features_lie_under_the_same_names_and_give_the_same_scores(method: str,
     outcome = _run(_planned(before, parts), parts, tmp_path)
     made = _files(tmp_path / "store")
     assert made and made <= set((GOLDEN / "store.txt").read_text(encoding="ascii").split())
-    assert outcome.record.scores == before.scores
-    assert {name: outcome.record.metrics[name] for name in before.metrics} == before.metrics
+    _assert_same_scores(outcome.record, before)
 
 
 def test_the_first_phase_of_ltad_is_taken_from_a_store_of_before(parts: Path, tmp_path: Path) -> None:
@@ -82,7 +103,7 @@ def test_the_first_phase_of_ltad_is_taken_from_a_store_of_before(parts: Path, tm
     before = _of("ltad")
     outcome = _run(_planned(before, parts), parts, tmp_path)
     assert "synthesis" not in outcome.record.seconds, "phase 1 was trained anew"
-    assert {name: outcome.record.metrics[name] for name in before.metrics} == before.metrics
+    _assert_same_scores(outcome.record, before)
 
 
 def test_a_training_goes_on_from_a_checkpoint_of_before(
@@ -99,7 +120,7 @@ def test_a_training_goes_on_from_a_checkpoint_of_before(
     monkeypatch.setattr(loop, "write_checkpoint", counted)
     outcome = _run(_planned(before, parts), parts, tmp_path)
     assert len(written) == before.spec.parameters["epochs"] - 2, "two of the epochs were done before"
-    assert outcome.record.scores == before.scores
+    _assert_same_scores(outcome.record, before)
 
 
 def _all(method: str) -> list[RunRecord]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
@@ -13,8 +14,24 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ltbench.blocks.training.draws import Draws
+from ltbench.blocks.training.exchange import Exchange
 
 Precision = Literal["float32", "bfloat16"]
+Shards = Literal["apart", "coupled", "one"]
+
+
+class Rate(Protocol):
+    """How a learning rate changes; a frozen dataclass of plain values, which a checkpoint keeps."""
+
+    def factor(self, step: int, steps: int, total: int) -> float:
+        """Return what the learning rate is multiplied by.
+
+        Args:
+            step: of the training, from 0.
+            steps: of an epoch.
+            total: steps of the training.
+        """
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +46,9 @@ class Schedule:
             counted from 0.
         lr_gamma: what the learning rate is multiplied by.
         precision: "bfloat16" lets torch choose it where it is faster (autocast); weights stay in float32.
+        steps: how many steps to train, whatever the epochs; 0 for whole epochs.
+        drop_last: leaves out the images that fill no step at the end of an epoch; fewer than a step's are one step.
+        rate: another course of the learning rate than `lr_step` and `lr_gamma` give, or None.
     """
 
     epochs: int
@@ -36,10 +56,25 @@ class Schedule:
     lr_step: int = 0
     lr_gamma: float = 0.1
     precision: Precision = "float32"
+    steps: int = 0
+    drop_last: bool = False
+    rate: Rate | None = None
 
-    def lr_factor(self, epoch: int) -> float:
-        """Return what the learning rate is multiplied by in an epoch, counted from 0."""
-        return self.lr_gamma ** (max(epoch - 1, 0) // self.lr_step) if self.lr_step else 1.0
+    def epoch_steps(self, count: int) -> int:
+        """Return the steps of an epoch over `count` images."""
+        whole = count // self.batch_size
+        return max(whole, 1) if self.drop_last else math.ceil(count / self.batch_size)
+
+    def total_steps(self, count: int) -> int:
+        """Return the steps of the training."""
+        return self.steps or self.epochs * self.epoch_steps(count)
+
+    def lr_factor(self, step: int, count: int) -> float:
+        """Return what the learning rate is multiplied by in a step of the training, counted from 0."""
+        steps = self.epoch_steps(count)
+        if self.rate is not None:
+            return self.rate.factor(step, steps, self.total_steps(count))
+        return self.lr_gamma ** (max(step // steps - 1, 0) // self.lr_step) if self.lr_step else 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +85,25 @@ class Shard:
         indices: which training images.
         draws: random numbers of this shard.
         step_draws: random numbers that all shards of the step share.
+        number: place among the step's shards, from 0.
+        step: of the training, from 0.
+        exchange: what `gather` and `turn` go through; a step of one shard needs no other.
     """
 
     indices: NDArray[np.int64]
     draws: Draws
     step_draws: Draws
+    number: int = 0
+    step: int = 0
+    exchange: Exchange = field(default_factory=lambda: Exchange(1))
+
+    def gather(self, values: Tensor) -> Tensor:
+        """Return the values (n, ...) of all shards of the step, in order, without gradients; for coupled shards."""
+        return self.exchange.gather(self.number, values)
+
+    def turn(self) -> AbstractContextManager[None]:
+        """Return a context entered by one shard after the other, in order, once a step; for coupled shards."""
+        return self.exchange.turn(self.number)
 
 
 @dataclass(frozen=True)
@@ -67,6 +116,10 @@ class Learner:
         loss: the mean over a shard's images of their losses, a scalar.
         optimiser: steps the network's parameters; its learning rates are those of the schedule's start.
         clip_norm: largest norm of the gradient of each of the optimiser's groups of parameters; 0 for no limit.
+        shards: "apart": the loss of an image depends on no other of its batch, which is cut into shards. "coupled":
+            cut as well, and the shards may tell one another what they found (`Shard.gather`) or take turns
+            (`Shard.turn`); each has a thread of its own. "one": a batch is one shard, on one thread, for networks
+            whose layers look at the whole batch (batch normalisation in training).
     """
 
     name: str
@@ -74,6 +127,7 @@ class Learner:
     loss: Callable[[Shard], Tensor]
     optimiser: torch.optim.Optimizer
     clip_norm: float = 0.0
+    shards: Shards = "apart"
 
     @property
     def parameters(self) -> list[Tensor]:

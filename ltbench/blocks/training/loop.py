@@ -10,13 +10,14 @@ from __future__ import annotations
 import math
 import time
 import zlib
+from collections import deque
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -26,9 +27,12 @@ from torch import Tensor
 from ltbench.blocks.threads import torch_on_one_thread
 from ltbench.blocks.training.checkpoints import read_checkpoint, write_checkpoint
 from ltbench.blocks.training.draws import Draws
+from ltbench.blocks.training.exchange import AbandonedError, Exchange
 from ltbench.blocks.training.learner import Learner, Schedule, Shard
 from ltbench.errors import DataError, LtbenchError
 from ltbench.method import Method, Runtime
+
+T = TypeVar("T")
 
 SHARD = 2
 """Images of a shard on a CPU. Part of the definition of a result: another number gives other last digits."""
@@ -85,7 +89,7 @@ class _Loop:
     ) -> None:
         self.learners, self.count, self.schedule, self.runtime = learners, count, schedule, runtime
         self.phase, self.method = phase, method
-        self.steps = math.ceil(count / schedule.batch_size)
+        self.steps, self.total = schedule.epoch_steps(count), schedule.total_steps(count)
         self.device = torch.device(runtime.device)
         self.on_cpu = self.device.type == "cpu"
         self.position = _Position(sums=[0.0] * len(learners))
@@ -93,18 +97,16 @@ class _Loop:
 
     def run(self) -> None:
         self._resume()
-        progress, position, total = self.runtime.progress, self.position, self.schedule.epochs * self.steps
-        done = position.epoch * self.steps + position.step
-        workers = torch.get_num_threads() if self.on_cpu else 1
+        progress, position = self.runtime.progress, self.position
         order = self._order(position.epoch)
-        with ThreadPoolExecutor(workers, thread_name_prefix="ltbench") as pool:
-            for _ in progress.track(range(done, total), self.phase, total, done):
+        with ThreadPoolExecutor(self._workers, thread_name_prefix="ltbench") as pool:
+            for _ in progress.track(range(self._done, self.total), self.phase, self.total, self._done):
                 start = time.perf_counter()
                 with progress.timed(self.phase):
                     self._step(order, pool)
                 position.seconds += time.perf_counter() - start
                 progress.tell(self._state())
-                if position.step == self.steps:
+                if position.step == self.steps or self._done == self.total:
                     self._end_epoch()
                     order = self._order(position.epoch)
                 elif time.monotonic() - self.written >= 60 * self.runtime.checkpoint_minutes:
@@ -114,11 +116,25 @@ class _Loop:
         }
         self.runtime.notes.setdefault("losses", {})[self.phase] = losses
 
+    @property
+    def _done(self) -> int:
+        return self.position.epoch * self.steps + self.position.step
+
+    @property
+    def _workers(self) -> int:
+        """How many threads there are: a core each, or a shard each where shards wait for one another."""
+        if not self.on_cpu:
+            return 1
+        shards = math.ceil(min(self.count, self.schedule.batch_size) / SHARD)
+        coupled = any(learner.shards == "coupled" for learner in self.learners)
+        return max(torch.get_num_threads(), shards if coupled else 1)
+
     def _step(self, order: NDArray[np.int64], pool: ThreadPoolExecutor) -> None:
         position, size = self.position, self.schedule.batch_size
         batch = order[position.step * size : (position.step + 1) * size]
+        factor = self.schedule.lr_factor(self._done, self.count)
         for number, learner in enumerate(self.learners):
-            learner.set_lr(self.schedule.lr_factor(position.epoch))
+            learner.set_lr(factor)
             loss, gradients = self._gradients(learner, number, batch, pool)
             self._check_finite("loss", loss, learner)
             with torch_on_one_thread() if self.on_cpu else nullcontext():
@@ -132,7 +148,8 @@ class _Loop:
         if not math.isfinite(value):
             raise LtbenchError(
                 f"Expected a finite {what}, got {value} in {self.phase} of {learner.name}, epoch "
-                f"{self.position.epoch + 1} of {self.schedule.epochs}, step {self.position.step + 1} of {self.steps}. "
+                f"{self.position.epoch + 1} of {math.ceil(self.total / self.steps)}, "
+                f"step {self.position.step + 1} of {self.steps}. "
                 "Lower the learning rate."
             )
 
@@ -140,11 +157,14 @@ class _Loop:
         self, learner: Learner, number: int, batch: NDArray[np.int64], pool: ThreadPoolExecutor
     ) -> tuple[float, list[Tensor | None]]:
         """Return the loss of a batch and its gradient: those of its shards, added in order."""
-        size = SHARD if self.on_cpu else len(batch)
-        starts = range(0, len(batch), size)
-        task = partial(self._shard, learner, number, batch, size)
+        whole = not self.on_cpu or learner.shards == "one"
+        shards = [batch] if whole else [batch[start : start + SHARD] for start in range(0, len(batch), SHARD)]
+        exchange = Exchange(len(shards))
+        task = partial(self._shard, learner, number, len(batch), exchange)
+        pending = deque(pool.submit(task, place, indices) for place, indices in enumerate(shards))
         loss, total = 0.0, list[Tensor | None]()
-        for part, gradients in pool.map(task, starts):
+        while pending:
+            part, gradients = _result(pending)
             loss += part
             if not total:
                 total = list(gradients)
@@ -154,20 +174,27 @@ class _Loop:
         return loss, total
 
     def _shard(
-        self, learner: Learner, number: int, batch: NDArray[np.int64], size: int, start: int
+        self, learner: Learner, number: int, size: int, exchange: Exchange, place: int, indices: NDArray[np.int64]
     ) -> tuple[float, tuple[Tensor | None, ...]]:
-        """Return a shard's part in the loss of its batch, and the gradient of that."""
+        """Return a shard's part in the loss of its batch of `size` images, and the gradient of that."""
         seeds = (self.runtime.seed, zlib.crc32(self.phase.encode()), number, self.position.epoch, self.position.step)
         shard = Shard(
-            batch[start : start + size],
-            draws=Draws(*seeds, start + 1, device=self.device),
+            indices,
+            draws=Draws(*seeds, place * SHARD + 1, device=self.device),
             step_draws=Draws(*seeds, 0, device=self.device),
+            number=place,
+            step=self._done,
+            exchange=exchange,
         )
         half = self.schedule.precision == "bfloat16"
-        with torch_on_one_thread() if self.on_cpu else nullcontext():
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
-                loss = learner.loss(shard) * (len(shard.indices) / len(batch))
-            return loss.item(), torch.autograd.grad(loss, learner.parameters, allow_unused=True)
+        try:
+            with torch_on_one_thread() if self.on_cpu else nullcontext():
+                with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
+                    loss = learner.loss(shard) * (len(indices) / size)
+                return loss.item(), torch.autograd.grad(loss, learner.parameters, allow_unused=True)
+        except BaseException:
+            exchange.abandon()
+            raise
 
     def _order(self, epoch: int) -> NDArray[np.int64]:
         """Return the images in the order in which an epoch takes them."""
@@ -176,21 +203,29 @@ class _Loop:
 
     def _end_epoch(self) -> None:
         position = self.position
-        position.losses.append([total / self.count for total in position.sums])
+        position.losses.append([total / self._seen for total in position.sums])
         position.epoch, position.step, position.sums = position.epoch + 1, 0, [0.0] * len(self.learners)
         if self.method is not None and self.runtime.after_epoch is not None:
             self.runtime.after_epoch(position.epoch, self.method)
         self._checkpoint()
 
+    @property
+    def _seen(self) -> int:
+        """How many images the epoch has taken so far."""
+        return min(self.position.step * self.schedule.batch_size, self.count)
+
     def _state(self) -> str:
-        seen = min(self.position.step * self.schedule.batch_size, self.count)
-        losses = " ".join(f"{total / seen:.4g}" for total in self.position.sums)
-        return f"epoch {self.position.epoch + 1}/{self.schedule.epochs}, loss {losses}"
+        losses = " ".join(f"{total / self._seen:.4g}" for total in self.position.sums)
+        return f"epoch {self.position.epoch + 1}/{math.ceil(self.total / self.steps)}, loss {losses}"
 
     @property
     def _identity(self) -> dict[str, Any]:
         """What a checkpoint must have been written under to be gone on from."""
-        return {"number of images": self.count, "seed": self.runtime.seed, "schedule": asdict(self.schedule)}
+        schedule = asdict(self.schedule) | {"rate": repr(self.schedule.rate)}
+        for name, usual in (("steps", 0), ("drop_last", False), ("rate", "None")):
+            if schedule[name] == usual:  # as it was before schedules had it: older checkpoints go on
+                del schedule[name]
+        return {"number of images": self.count, "seed": self.runtime.seed, "schedule": schedule}
 
     @property
     def _file(self) -> Path | None:
@@ -223,6 +258,15 @@ class _Loop:
             raise DataError(
                 f"Expected a checkpoint of this training in {self._file}, got another ({reason}). Remove the file."
             ) from error
+
+
+def _result(pending: deque[Future[T]]) -> T:
+    """Return what the first shard found and take it away; if one failed, raise its error, not that others waited."""
+    try:
+        return pending.popleft().result()
+    except AbandonedError:
+        failures = [failure for future in pending if (failure := future.exception())]
+        raise next(failure for failure in failures if not isinstance(failure, AbandonedError)) from None
 
 
 def _sum(one: Tensor | None, other: Tensor | None) -> Tensor | None:

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -23,6 +24,7 @@ from torch import Tensor, nn
 from ltbench.blocks.training.checkpoints import read_checkpoint, write_checkpoint
 from ltbench.blocks.training.learner import Learner, Schedule, Shard
 from ltbench.blocks.training.loop import train
+from ltbench.blocks.training.rates import Cosine
 from ltbench.errors import DataError, LtbenchError
 from ltbench.method import Method, Runtime
 from ltbench.runs.progress import ConsoleProgress
@@ -37,9 +39,9 @@ def _equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
 
 def test_the_learning_rate_drops_as_in_uniads_code() -> None:
     schedule = Schedule(1000, 8, lr_step=800)
-    assert [schedule.lr_factor(epoch) for epoch in (0, 800, 801, 999)] == [1, 1, 0.1, 0.1]
-    assert Schedule(10, 8, lr_step=2, lr_gamma=0.5).lr_factor(5) == 0.25
-    assert Schedule(10, 8).lr_factor(9) == 1
+    assert [schedule.lr_factor(10 * epoch, 80) for epoch in (0, 800, 801, 999)] == [1, 1, 0.1, 0.1]
+    assert Schedule(10, 8, lr_step=2, lr_gamma=0.5).lr_factor(5 * 10 + 9, 80) == 0.25
+    assert Schedule(10, 8).lr_factor(99, 80) == 1
 
 
 class _Line(nn.Module):
@@ -74,6 +76,89 @@ def test_a_step_takes_the_gradient_of_the_whole_batch() -> None:
     assert state["w"].item() == pytest.approx(1 - 0.1 * mean_gradient, rel=1e-6)
     assert state["unused"].item() == 5, "what has no gradient stays"
     assert notes["losses"]["train"]["line"] == [pytest.approx(np.mean([(1 - target) ** 2 for target in targets]))]
+
+
+def test_a_batch_in_one_shard_is_seen_whole() -> None:
+    seen: list[list[int]] = []
+    made = replace(_line([0.0, 1.0, 2.0, 3.0, 10.0], 0.1, seen=seen), shards="one")
+    train([made], 5, Schedule(1, 3), Runtime())
+    assert [len(batch) for batch in seen] == [3, 2]
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_coupled_shards_see_one_another_in_order(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seven images are four shards: each sees the values of all, and takes its turn behind those before it."""
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    network = _Line()
+    gathered: list[list[float]] = []
+    turns: list[int] = []
+
+    def loss(shard: Shard) -> Tensor:
+        if shard.number == 0:
+            time.sleep(0.05)  # the others come first, and wait
+        with shard.turn():
+            turns.append(shard.number)
+        found = shard.gather(network.w * torch.from_numpy(shard.indices))
+        again = shard.gather(torch.tensor([float(shard.number)]))
+        assert not found.requires_grad and again.tolist() == [0, 1, 2, 3]
+        gathered.append(found.tolist())
+        return network.w.square().mean()
+
+    made = Learner("line", network, loss, torch.optim.SGD(network.parameters(), 0.0), shards="coupled")
+    notes: dict[str, Any] = {}
+    train([made], 7, Schedule(2, 7), Runtime(notes=notes))
+    assert turns == [0, 1, 2, 3] * 2
+    for epoch in (gathered[:4], gathered[4:]):
+        assert all(sorted(values) == list(range(7)) and values == epoch[0] for values in epoch)
+
+
+def test_a_failing_shard_lets_the_others_go() -> None:
+    network = _Line()
+
+    def loss(shard: Shard) -> Tensor:
+        if shard.number == 2:
+            raise ValueError("the third shard")
+        shard.gather(torch.zeros(1))
+        return network.w.mean()
+
+    made = Learner("line", network, loss, torch.optim.SGD(network.parameters(), 0.1), shards="coupled")
+    with pytest.raises(ValueError, match="the third shard"):
+        train([made], 8, Schedule(1, 8), Runtime())
+
+
+def test_a_training_by_steps_drops_what_fills_no_step() -> None:
+    """Ten images in steps of 4 are two steps an epoch; five steps are two epochs and a half."""
+    seen: list[list[int]] = []
+    ended: list[int] = []
+    notes: dict[str, Any] = {}
+    made = replace(_line([1.0] * 10, 0.0, seen=seen), shards="one")
+    schedule = Schedule(0, 4, steps=5, drop_last=True)
+    runtime = Runtime(notes=notes, after_epoch=lambda epoch, method: ended.append(epoch))
+    train([made], 10, schedule, runtime, method=cast(Method, object()))
+    assert [len(batch) for batch in seen] == [4] * 5 and ended == [1, 2, 3]
+    assert len(set(seen[0] + seen[1])) == 8 and len(notes["losses"]["train"]["line"]) == 3
+    assert Schedule(3, 16, drop_last=True).epoch_steps(5) == 1, "a short epoch is one step"
+
+
+def test_an_interrupted_training_by_steps_goes_on(tmp_path: Path) -> None:
+    """Two steps of a third epoch are left; the rate goes on where it was, and another rate is another training."""
+    schedule = Schedule(0, 2, steps=8, rate=Cosine(warmup=2, final=0.1))
+    whole = _line([3.0, 1.0, 2.0, 5.0, 1.0], 0.05)
+    train([whole], 5, schedule, Runtime())
+    stopped = _line([3.0, 1.0, 2.0, 5.0, 1.0], 0.05)
+
+    def stop(epoch: int, method: Method) -> None:
+        if epoch == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        runtime = Runtime(checkpoints=tmp_path, after_epoch=stop)
+        train([stopped], 5, schedule, runtime, method=cast(Method, object()))
+    with pytest.raises(DataError, match="another schedule"):
+        train([_line([0.0] * 5, 0.05)], 5, replace(schedule, rate=Cosine(2)), Runtime(checkpoints=tmp_path))
+    resumed = _line([3.0, 1.0, 2.0, 5.0, 1.0], 0.05)
+    train([resumed], 5, schedule, Runtime(checkpoints=tmp_path))
+    assert _equal(whole.network.state_dict(), resumed.network.state_dict())
 
 
 def test_the_gradient_is_clipped() -> None:

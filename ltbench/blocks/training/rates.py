@@ -1,0 +1,36 @@
+"""How a learning rate changes with the steps, as a factor of what it was at first."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Milestones:
+    """Multiplied by `gamma` at the start of each of these epochs, counted from 0."""
+
+    epochs: tuple[int, ...]
+    gamma: float
+
+    def factor(self, step: int, steps: int, total: int) -> float:
+        """Return the factor in a step."""
+        return self.gamma ** sum(step // steps >= epoch for epoch in self.epochs)
+
+
+@dataclass(frozen=True, slots=True)
+class Cosine:
+    """From 0 to 1 in a straight line over `warmup` steps, then down half a cosine to `final` behind the last step.
+
+    Step s before the end of the warm-up has s / warmup, so that the first step of all changes nothing.
+    """
+
+    warmup: int = 0
+    final: float = 0.0
+
+    def factor(self, step: int, steps: int, total: int) -> float:
+        """Return the factor in a step."""
+        if step < self.warmup:
+            return step / self.warmup
+        share = (step - self.warmup) / max(total - self.warmup, 1)
+        return self.final + (1 - self.final) * 0.5 * (1 + math.cos(math.pi * share))

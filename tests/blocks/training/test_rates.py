@@ -1,0 +1,19 @@
+"""The courses of learning rates, number by number."""
+
+from __future__ import annotations
+
+import pytest
+
+from ltbench.blocks.training.learner import Schedule
+from ltbench.blocks.training.rates import Cosine, Milestones
+
+
+def test_a_warm_cosine_starts_at_nothing_and_ends_at_its_share() -> None:
+    schedule = Schedule(0, 16, steps=10_000, rate=Cosine(warmup=100, final=0.1))
+    factors = [schedule.lr_factor(step, 3629) for step in (0, 50, 99, 100, 5050, 9999)]
+    assert factors == pytest.approx([0, 0.5, 0.99, 1, 0.55, 0.1], abs=1e-4)
+
+
+def test_milestones_count_epochs() -> None:
+    schedule = Schedule(10, 4, rate=Milestones((8, 9), 0.2))
+    assert [schedule.lr_factor(step, 10) for step in (0, 23, 24, 27, 29)] == pytest.approx([1, 1, 0.2, 0.04, 0.04])
