@@ -68,7 +68,8 @@ class Codebooks(nn.Module):
     def follow(self, tokens: Tensor, indices: Tensor, categories: Sequence[int]) -> None:
         """Move the codebooks of several images at once towards their tokens; the images' categories must differ.
 
-        n <- d n + (1 - d) count; m <- d m + (1 - d) sum; code <- m / n', n' = (n + eps) / (S + K eps) S, S the sum of n.
+        n <- d n + (1 - d) count; m <- d m + (1 - d) sum; code <- m / n', n' = (n + eps) / (S + K eps) S.
+        S is the sum of n.
 
         Args:
             tokens: (V, B, L, D).

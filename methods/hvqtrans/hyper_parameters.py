@@ -42,7 +42,7 @@ class HyperParameters:
         Field(description="whose codebooks an image has: told, guessed in test, or one set for all"),
         Probe("one"),
     ] = "given"
-    width: Annotated[int, Field(ge=2, description="channels of the encoder; the decoder has twice as many")] = 256
+    width: Annotated[int, Field(ge=2, description="channels of the encoder; the decoder has twice"), Probe(32)] = 256
     depth: Annotated[int, Field(ge=1, description="layers of the encoder, and of the decoder")] = 4
     heads: Annotated[int, Field(ge=1, description="heads of each attention"), Probe(4)] = 8
     ffn_width: Annotated[int, Field(ge=1, description="channels inside the feed-forward blocks")] = 1024
