@@ -104,7 +104,13 @@ def test_other_datasets_take_the_layout_and_no_published_number(patchcore: MakeR
     records = [patchcore("my_parts_k4_noisy10_seed1", 0.8, preset="offline"), patchcore("mvtec_k4_noisy10_seed1", 0.5)]
     records[0] = replace(records[0], dataset="my_parts")
     table = table_of(_filled("tailedcore-1", records, dataset="my_parts"), name="t")
-    assert [title for title, _ in table.rows] == ["PaDiM", "PatchCore (offline)", "SoftPatch", "TailedCore"]
+    assert [title for title, _ in table.rows] == [
+        "PaDiM",
+        "HVQ-Trans",
+        "PatchCore (offline)",
+        "SoftPatch",
+        "TailedCore",
+    ]
     assert _row(table, "PatchCore (offline)")[5] == pytest.approx(80)
     assert all(cell.published_text == "" for _, cells in table.rows for cell in cells)
     assert table.caption.startswith(

@@ -86,7 +86,7 @@ def test_kill_and_run_again(tmp_path: Path, statistics: str) -> None:
 
 
 def test_privileges_follow_the_categories() -> None:
-    told = {name: HVQTrans(categories=name).run_info for name in ("given", "nearest", "one")}  # type: ignore[arg-type]
+    told = {name: HVQTrans(categories=name).run_info for name in ("given", "nearest", "one")}
     assert HVQTrans.info.uses_categories
     asked = {name: (info.uses_categories, info.uses_training_categories) for name, info in told.items()}
     assert asked == {"given": (True, False), "nearest": (False, True), "one": (False, False)}
@@ -180,7 +180,7 @@ def test_a_live_backbone_without_change_gives_the_frozen_ones_tokens() -> None:
     """In evaluation mode it computes what the extractor computes: the same pixels, levels and order of channels."""
     backbone = load_backbone("tf_efficientnet_lite0", (1, 2), "random")
     live, pixels = LiveBackbone(backbone, (8, 8), 0.01, 0.0), images(2, 0).images
-    live.network.train = lambda mode=True: live.network  # type: ignore[method-assign, assignment, misc]
+    live.network.train = lambda mode=True: live.network  # type: ignore[method-assign]
     found = live.tokens(list(pixels), Draws(0))
     wanted = np.stack([aligned(backbone(image), (8, 8))[0] for image in pixels])
     assert np.abs(found.numpy() - wanted).max() < 1e-4
@@ -221,8 +221,11 @@ def test_drifted_features_are_saved_and_never_stored(tmp_path: Path) -> None:
 
 
 def test_presets_follow_the_split() -> None:
-    for split in ("mvtec_step100", "visa_exp200", "dagm_exp50", "mvtec_k4_noisy10_seed1"):
+    for split in ("mvtec_step100", "visa_exp200", "dagm_exp50"):
         preset = choose_preset(HVQTrans, None, split)
-        assert preset.name == "paper"
+        assert (preset.name, preset.protocol) == ("paper", "ltad")
+    for split in ("mvtec_k4_noisy10_seed1", "visa_pareto_noisy05_seed2"):
+        preset = choose_preset(HVQTrans, None, split)
+        assert (preset.name, preset.protocol) == ("paper_tailedcore", "tailedcore")
     assert choose_preset(HVQTrans, None, "parts_step20").name == "defaults"
     assert resolve(HVQTrans, presets(HVQTrans)["paper"].parameters) == resolve(HVQTrans)

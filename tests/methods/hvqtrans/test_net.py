@@ -54,7 +54,8 @@ def test_layers_start_from_equal_weights() -> None:
     for layers in (network.encoder, network.decoder):
         first, second = (layer.state_dict() for layer in layers)
         assert all(torch.equal(first[name], second[name]) for name in first)
-    assert not torch.equal(network.heads[0].weight, network.heads[1].weight)
+    heads = [head.state_dict()["weight"] for head in network.heads]
+    assert not torch.equal(heads[0], heads[1])
 
 
 def test_shapes() -> None:
@@ -210,16 +211,13 @@ def test_codes_from_tokens() -> None:
     generator = torch.Generator().manual_seed(0)
     found = clustered(tokens, 5, 0, generator)
     assert all((tokens == code).all(dim=1).any() for code in found)
-    assert len(found.unique(dim=0)) == 5
-    assert len(clustered(tokens, 20, 0, generator).unique(dim=0)) == len(tokens), "fewer tokens than codes: all of them"
+    assert len({tuple(code) for code in found.tolist()}) == 5
+    every = {tuple(code) for code in clustered(tokens, 20, 0, generator).tolist()}
+    assert len(every) == len(tokens), "fewer tokens than codes: all of them"
     blobs = torch.cat([torch.randn(50, 2, generator=generator) * 0.01 + centre for centre in (0.0, 5.0)])
     means = torch.stack([blobs[:50].mean(dim=0), blobs[50:].mean(dim=0)])
-    best = min((clustered(blobs, 2, 10, torch.Generator().manual_seed(s)) for s in range(4)), key=_spread(blobs))
-    assert torch.allclose(best.sort(dim=0).values, means, atol=1e-4)
-
-
-def _spread(points: Tensor) -> object:
-    return lambda centres: torch.cdist(points, centres).min(dim=1).values.sum().item()
+    found = clustered(blobs, 2, 10, torch.Generator().manual_seed(0))
+    assert torch.allclose(found.sort(dim=0).values, means, atol=1e-4)
 
 
 @pytest.mark.parametrize("iterations", [0, 5])
