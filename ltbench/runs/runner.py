@@ -38,7 +38,14 @@ from ltbench.runs.harness import Harness
 from ltbench.runs.memory import MemoryPlan, image_counts, plan_memory
 from ltbench.runs.planning import Plan, check_applicable, check_plan, plan
 from ltbench.runs.progress import ConsoleProgress, Position
-from ltbench.runs.provenance import keep_checkpoints, keep_digests, provenance, refuse_stale, split_digests
+from ltbench.runs.provenance import (
+    keep_checkpoints,
+    keep_digests,
+    provenance,
+    refuse_stale,
+    split_digests,
+    with_new_weights,
+)
 from ltbench.splits.files import find_split
 from ltbench.splits.noise import shortfalls
 
@@ -158,6 +165,7 @@ def _record(planned: Plan, split: Split, dataset: Dataset, harness: Harness, cla
     with new_folder(run_folder(harness.results, planned.spec)) as temporary:
         (maps := temporary / MAPS).mkdir()
         record = _run(planned, split, dataset, harness, maps, memory)
+        origin = with_new_weights(origin, planned.method, planned.values)
         record = replace(record, provenance=origin, notes={**record.notes, **ahead.notes})
         claim.check()
         if not harness.save_maps:

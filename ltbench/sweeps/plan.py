@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from ltbench.contract.parameters import plain
 from ltbench.core import Protocol, Split, sha256_of
@@ -113,6 +113,7 @@ class _Results:
         self.running = claims.held(folder)
         self.records: dict[str, RunRecord] = {}
         self._digests: dict[str, Digests] = {}
+        self._provenance: dict[tuple[str, str, str], Mapping[str, Any]] = {}
         for record in stream_records(folder, self.problems):
             with suppress(DataError):  # damaged within its scores: told where its cell is looked up
                 self.timings.add(record)
@@ -130,7 +131,10 @@ class _Results:
                 return None
             self._digests[split.sha256] = split_digests(split, dataset)
         digests = self._digests[split.sha256]
-        now = provenance(resolved.method, resolved.values, digests)
+        key = (split.sha256, resolved.spec.method, repr(resolved.values))
+        if key not in self._provenance:
+            self._provenance[key] = provenance(resolved.method, resolved.values, digests)
+        now = self._provenance[key]
         reason = what_changed(self.folder, record, now, digests, split)
         return _Stale(reason, record.created) if reason else None
 
