@@ -66,6 +66,11 @@ class Backbone:
         self._std = torch.tensor(self.std, device=self.device).view(3, 1, 1)
 
     @property
+    def network(self) -> nn.Module:
+        """The network, in evaluation mode. Whoever changes it makes `spaces` untrue: store no maps from then on."""
+        return self._network
+
+    @property
     def workers(self) -> int:
         """How many images to give it at once, each in a thread of its own."""
         return torch.get_num_threads() if self.device.type == "cpu" else 1
