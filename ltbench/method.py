@@ -233,12 +233,25 @@ class EstimatesMemory(Protocol):
         ...
 
 
+@runtime_checkable
+class ChecksInputs(Protocol):
+    """What a method may offer beside the contract: a look at the files that its hyper-parameters name.
+
+    It takes place when a run is planned, before anything is computed.
+    """
+
+    def check_inputs(self) -> None:
+        """Raise an `LtbenchError` with the remedy where something is missing or cannot serve; read little."""
+        ...
+
+
 class Method(Protocol):
     """A detector. Hyper-parameters are dataclass fields with plain, typed defaults; learnt state ends in `_`.
 
-    Beside this contract a method may offer `EstimatesMemory`, and two attributes that depend on its hyper-parameters:
-    `run_info`, the MethodInfo of a run that asks for fewer privileges than the class declares; and `shared_training`,
-    the names of the hyper-parameters on which a part of its training depends that runs share through the feature store.
+    Beside this contract a method may offer `EstimatesMemory` and `ChecksInputs`, and two attributes that depend on its
+    hyper-parameters: `run_info`, the MethodInfo of a run that asks for fewer privileges than the class declares; and
+    `shared_training`, the names of the hyper-parameters on which a part of its training depends that runs share through
+    the feature store.
     """
 
     info: ClassVar[MethodInfo]

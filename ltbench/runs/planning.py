@@ -11,7 +11,7 @@ from ltbench.contract.registry import choose_preset, method_class
 from ltbench.core import Dataset, Protocol, RunSpec, Split
 from ltbench.datasets.index import SOURCES
 from ltbench.errors import NotApplicableError
-from ltbench.method import Method, MethodInfo
+from ltbench.method import ChecksInputs, Method, MethodInfo
 from ltbench.protocols import DEFAULT_PROTOCOL, protocol_named
 from ltbench.splits.checking import check_images, check_split, mask_notes, told_of_dark_images, told_of_masks
 
@@ -92,10 +92,12 @@ def check_plan(planned: Plan, split: Split, dataset: Dataset) -> Prospects:
 
     Raises:
         NotApplicableError: the method cannot train on the split.
+        LtbenchError: what the method needs beside the images is not there (`check_inputs`).
         DataError: the split names images that the dataset lacks or calls otherwise, a mask does not fit its image, or
             a test image or mask cannot be read.
     """
     check_applicable(planned, split)
+    check_inputs(planned)
     check_split(split, dataset)
     return prospects(split, dataset, planned.spec.protocol)
 
@@ -117,6 +119,13 @@ def check_applicable(planned: Plan, split: Split) -> None:
     """Raise `NotApplicableError` with the reason where a method cannot train on a split."""
     if (reason := why_not_applicable(planned.info, split)) is not None:
         raise NotApplicableError(reason)
+
+
+def check_inputs(planned: Plan) -> None:
+    """Raise the method's own `LtbenchError` where it offers `check_inputs` and lacks what its hyper-parameters name."""
+    method = planned.method(**planned.values)
+    if isinstance(method, ChecksInputs):
+        method.check_inputs()
 
 
 def why_not_applicable(info: MethodInfo, split: Split) -> str | None:

@@ -18,7 +18,7 @@ from ltbench.records.record import RECORD, RunRecord, read_record, stream_record
 from ltbench.runs import claims
 from ltbench.runs.environment import parse_size
 from ltbench.runs.memory import image_counts, plan_memory
-from ltbench.runs.planning import Plan, check_applicable, check_plan, plan
+from ltbench.runs.planning import Plan, check_applicable, check_inputs, check_plan, plan
 from ltbench.runs.provenance import Digests, provenance, split_digests, what_changed
 from ltbench.sweeps.grid import Request
 from ltbench.sweeps.timings import Timings
@@ -110,6 +110,7 @@ class _Results:
         self.problems: list[str] = []
         self.told: dict[_Checked, tuple[str, ...]] = {}
         self._refusals: dict[_Checked, DataError] = {}
+        self._inputs: dict[tuple[str, str], LtbenchError | None] = {}
         self.running = claims.held(folder)
         self.records: dict[str, RunRecord] = {}
         self._digests: dict[str, Digests] = {}
@@ -155,7 +156,19 @@ class _Results:
         return "waiting", problem
 
     def check(self, resolved: Plan, split: Split, settings: Settings) -> None:
-        """Raise `LtbenchError` where something speaks against a run; cells that share images share their check."""
+        """Raise `LtbenchError` where something speaks against a run; cells that share images share their check.
+
+        So do those of one method and the same hyper-parameters, for the files that these name.
+        """
+        named = (resolved.spec.method, repr(sorted(resolved.values.items())))
+        if named not in self._inputs:
+            self._inputs[named] = None
+            try:
+                check_inputs(resolved)
+            except LtbenchError as error:
+                self._inputs[named] = error
+        if (refusal := self._inputs[named]) is not None:
+            raise refusal
         key = (split.sha256, resolved.spec.protocol)
         if key in self._refusals:
             raise self._refusals[key]
