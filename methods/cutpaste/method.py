@@ -66,7 +66,9 @@ class CutPaste:
     density: Annotated[
         Literal["global", "per_category"], Field(description="of all training images, or one a category")
     ] = "global"
-    estimator: Annotated[Estimator, Field(description="Gaussian with or without shrinkage, or kernels")] = "ledoit_wolf"
+    estimator: Annotated[
+        Estimator, Field(description="Gaussian with or without shrinkage, or kernels"), Probe("kde")
+    ] = "ledoit_wolf"
     shrinkage_floor: Annotated[
         float, Field(gt=0, le=1, description="least shrinkage of no more images than dimensions"), Probe(0.9)
     ] = 0.1
