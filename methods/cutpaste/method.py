@@ -52,7 +52,9 @@ class CutPaste:
     )
     scar_overhang: Annotated[bool, Field(description="upright strips may hang over the lower edge")] = False
     head_depth: Annotated[int, Field(ge=0, description="hidden layers of 512 in the head")] = 1
-    updates: Annotated[int, Field(ge=1, description="steps of the training; none are counted by epochs")] = 65_536
+    updates: Annotated[int, Field(ge=0, description="steps of the training; 0 leaves the network as it begins")] = (
+        65_536
+    )
     batch_size: Annotated[BatchSize, Field(description="images of a step; each gives 2 samples, or 3 in 3way")] = 32
     epoch_images: Annotated[
         int, Field(ge=1, description="images of an epoch, the training images repeated"), Probe(16)
@@ -103,7 +105,8 @@ class CutPaste:
                 after(epoch, method)
 
             told = replace(runtime, after_epoch=evaluated)
-        training.train([learner], max(self.epoch_images, len(train)), schedule, told, method=self)
+        if self.updates:
+            training.train([learner], max(self.epoch_images, len(train)), schedule, told, method=self)
         self._embed_training(train)
         return self
 
