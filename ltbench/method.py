@@ -32,6 +32,8 @@ class MethodInfo:
         uses_training_categories: privilege: is told the category of each training image, but of no test image.
         is_transductive: privilege: scores test images jointly.
         min_images: fewest training images a category must have; on a split with less the method is not applicable.
+        has_maps: whether it gives anomaly maps; without, a run has image metrics alone, and no protocol that takes an
+            image's score from its map applies.
     """
 
     name: str
@@ -41,6 +43,7 @@ class MethodInfo:
     uses_training_categories: bool = False
     is_transductive: bool = False
     min_images: int = 1
+    has_maps: bool = True
 
 
 class ImageSet(Protocol):
@@ -261,7 +264,10 @@ class Method(Protocol):
         ...
 
     def predict(self, images: ImageSet) -> Prediction:
-        """Score images: an image score and an anomaly map of `images.size` for each, in order."""
+        """Score images: an image score and an anomaly map of `images.size` for each, in order.
+
+        A method that declares `has_maps=False` gives scores alone.
+        """
         ...
 
     def save(self, folder: Path) -> None:

@@ -38,9 +38,16 @@ def print_methods(as_json: bool) -> None:
     if as_json:
         print_json({info.name: dataclasses.asdict(info) | {"presets": names} for info, names in infos})
         return
-    table = new_table("name", "title", "paper", "privileges", "presets")
+    table = new_table("name", "title", "paper", "privileges", "scores", "presets")
     for info, names in infos:
-        table.add_row(info.name, info.title, info.paper or "", ", ".join(_privileges(info)), ", ".join(names))
+        table.add_row(
+            info.name,
+            info.title,
+            info.paper or "",
+            ", ".join(_privileges(info)),
+            "pixels, images" if info.has_maps else "images",
+            ", ".join(names),
+        )
     open_console().print(table)
 
 
@@ -75,6 +82,8 @@ def print_method(name: str, preset: str | None, as_json: bool) -> None:
     info = method.info
     console.print(f"[bold]{escape(info.title)}[/bold] ({info.name})  paper: {info.paper or 'none'}")
     console.print(f"privileges: {', '.join(_privileges(info)) or 'none'}")
+    scored = "pixels (anomaly maps) and images" if info.has_maps else "images; it gives no maps"
+    console.print(f"scores {scored}; needs at least {info.min_images} training images a category")
     if trainable is not None:
         height, width = protocol.size
         console.print(f"trainable parameters: {trainable:,} for images of {height}x{width}")

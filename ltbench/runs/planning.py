@@ -116,7 +116,12 @@ def prospects(split: Split, dataset: Dataset, protocol: Protocol) -> Prospects:
 
 
 def check_applicable(planned: Plan, split: Split) -> None:
-    """Raise `NotApplicableError` with the reason where a method cannot train on a split."""
+    """Raise `NotApplicableError` with the reason where a method cannot train on a split, or its protocol needs maps."""
+    protocol = planned.spec.protocol
+    if not planned.info.has_maps and protocol.image_score != "method":
+        raise NotApplicableError(
+            f"{planned.info.title} gives no maps, and protocol {protocol.name} takes an image's score from its map"
+        )
     if (reason := why_not_applicable(planned.info, split)) is not None:
         raise NotApplicableError(reason)
 

@@ -106,6 +106,9 @@ def run(planned: Plan, split: Split, dataset: Dataset, harness: Harness) -> Outc
     """
     check_applicable(planned, split)
     folder, spec = run_folder(harness.results, planned.spec), planned.spec
+    if harness.save_maps and not planned.info.has_maps:
+        harness.progress.say(f"{planned.info.title} gives no maps: there are none to keep (--save-maps)")
+        harness = replace(harness, save_maps=False)
     if (record := _finished(folder, harness)) is not None:
         return _found(record, planned, split, dataset, harness)
     with claimed(harness.results, spec.hash, _describe(planned, harness.progress), wait=harness.wait) as claim:
