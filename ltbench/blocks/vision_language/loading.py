@@ -39,7 +39,7 @@ def load_vision_language(
     Args:
         name: a repository on the hub ("kakaobrain/align-base") or a folder that holds an ALIGN, as transformers writes
             it; "packaged-lite0", "packaged-lite1" or "packaged-lite2" for the stand-in; "tiny" for tests.
-        layers: the image blocks whose maps are taken, counted from 0, ascending; None for one, where maps are not wanted.
+        layers: the image blocks whose maps are taken, counted from 0, ascending; None where no maps are wanted.
         pixels: how pixels are normalised.
         runtime: device, seed of the random weights of "tiny", and feature store.
 
