@@ -113,4 +113,5 @@ def print_checks(results: Iterable[CheckResult], as_json: bool) -> bool:
 
 
 def _privileges(info: MethodInfo) -> list[str]:
-    return [name for name in ("uses_categories", "uses_training_categories", "is_transductive") if getattr(info, name)]
+    declared = ("uses_categories", "uses_training_categories", "is_transductive", "uses_annotated_data")
+    return [name for name in declared if getattr(info, name)]

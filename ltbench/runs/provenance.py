@@ -38,13 +38,25 @@ BACKBONE = "backbone"
 
 OWN = ("methods", "ltbench")
 
+AUXILIARY = "auxiliary"
+"""What the digests' paths of an annotated dataset begin with."""
+
 Digests = Mapping[str, str]
 """Path in the dataset -> size and sha256 of the file."""
 
 
-def split_digests(split: Split, dataset: Dataset) -> Digests:
-    """Return the digest of every image and mask of a split; what has not been touched since is not read again."""
+def split_digests(split: Split, dataset: Dataset, auxiliary: Dataset | None = None) -> Digests:
+    """Return the digest of every image and mask of a run; what has not been touched since is not read again.
+
+    Args:
+        split: which images train and test.
+        dataset: where they are.
+        auxiliary: the annotated dataset that the method trains on besides, whose paths begin with "auxiliary/NAME/".
+    """
     files = split_files(dataset, split)
+    if auxiliary is not None:
+        paths = [path for sample in auxiliary.test for path in (sample.path, sample.mask) if path is not None]
+        files |= {f"{AUXILIARY}/{auxiliary.name}/{path}": auxiliary.file(path) for path in paths}
     found = digests_of(files.values())
     return {path: found[file] for path, file in files.items()}
 
@@ -150,9 +162,14 @@ def _images_changed(file: Path, digests: Digests, split: Split) -> str:
     part_of = {path: ("test images", category) for category, paths in split.test.items() for path in paths}
     for category, images in split.train.items():
         part_of |= dict.fromkeys((*images.normal, *images.contaminant), ("training images", category))
-    counts = Counter(part_of.get(path, ("masks", path.split("/")[0])) for path in changed)
+    counts = Counter(part_of.get(path, _other_part(path)) for path in changed)
     told = ", ".join(f"{count} {part} of {category}" for (part, category), count in sorted(counts.items()))
     return f"{told} changed, {changed[0]} first"
+
+
+def _other_part(path: str) -> tuple[str, str]:
+    first, second = path.split("/")[:2]
+    return ("annotated images and masks", second) if first == AUXILIARY else ("masks", first)
 
 
 def _weights_of(value: object) -> str:
