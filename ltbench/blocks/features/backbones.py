@@ -90,7 +90,7 @@ class Backbone:
         """
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
             raise ContractError(f"Expected an (H, W, 3) uint8 image, got {image.shape} {image.dtype}. Convert it.")
-        with torch.inference_mode(), _reproducible(self.device):
+        with torch.inference_mode(), reproducible(self.device):
             pixels = torch.tensor(image, device=self.device).permute(2, 0, 1)
             normalised = (pixels / 255 - self._mean) / self._std
             levels = self._network(normalised[None].contiguous(memory_format=torch.channels_last))
@@ -237,7 +237,7 @@ def check_device(device: str) -> None:
 
 
 @contextmanager
-def _reproducible(device: torch.device) -> Iterator[None]:
+def reproducible(device: torch.device) -> Iterator[None]:
     """Let a result depend on its input alone: one thread on a CPU; on CUDA fixed algorithms in full float32."""
     if device.type == "cpu":
         with torch_on_one_thread():
