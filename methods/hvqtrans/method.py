@@ -226,11 +226,11 @@ class HVQTrans(HyperParameters):
     def _score(
         self, tokens: NDArray[np.float32], category: int, size: tuple[int, int]
     ) -> tuple[float, NDArray[np.float32]]:
-        """Return an image's score and map (H, W)."""
+        """Return an image's score and map (H, W), in the features' units, whatever they were divided by."""
         with torch.inference_mode(), torch_on_one_thread():
             clean = torch.tensor(tokens[None], device=self._device) / self.scale_
             rebuilt, quantised = self.network_(clean, [category])
-            found = (rebuilt - clean).square().sum(dim=2).sqrt()
+            found = self.scale_ * (rebuilt - clean).square().sum(dim=2).sqrt()
             if self.ot_weight:
                 found = found + self.ot_weight * self.network_.prototype_scores(quantised.lowest, [category])
         return map_and_score(found[0].cpu().numpy().reshape(self.grid_), size, self.pool_side)

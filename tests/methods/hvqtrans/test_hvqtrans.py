@@ -149,6 +149,17 @@ def test_a_map_without_prototype_scores() -> None:
     assert 0 < difference.max() <= 6 + 1e-4
 
 
+def test_distances_are_in_the_units_of_the_features() -> None:
+    """Whatever features are divided by, so that the prototype score weighs the same with and without `normalise`."""
+    method = trained(Runtime(), ot_weight=0.0, epochs=1)
+    tokens = np.random.RandomState(0).randn(64, 64).astype(np.float32)
+    score, anomaly_map = method._score(tokens, 0, (64, 64))
+    method.scale_ *= 2
+    doubled_score, doubled_map = method._score(2 * tokens, 0, (64, 64))
+    assert doubled_score == pytest.approx(2 * score, rel=1e-5)
+    assert np.allclose(doubled_map, 2 * anomaly_map, rtol=1e-5)
+
+
 def test_a_constant_map_and_a_spike() -> None:
     score, anomaly_map = map_and_score(np.full((14, 14), 0.7, np.float32), (224, 224), 16)
     assert score == pytest.approx(0.7, abs=1e-5)
