@@ -49,3 +49,25 @@ class Cosine:
             return step / self.warmup
         share = (step - self.warmup) / max(total - self.warmup, 1)
         return self.final + (1 - self.final) * 0.5 * (1 + math.cos(math.pi * share))
+
+
+@dataclass(frozen=True, slots=True)
+class LaggedCosine:
+    """Half a cosine from 1 to 0 over the training, one step late: the first two steps have 1.
+
+    So runs a scheduler that is told, after each update, the number of the update just done.
+    """
+
+    def factor(self, step: int, steps: int, total: int) -> float:
+        """Return the factor in a step."""
+        return 0.5 * (1 + math.cos(math.pi * max(step - 1, 0) / total))
+
+
+@dataclass(frozen=True, slots=True)
+class EpochCosine:
+    """Half a cosine by epochs, which are counted from 1: the last one has exactly 0."""
+
+    def factor(self, step: int, steps: int, total: int) -> float:
+        """Return the factor in a step."""
+        epochs = math.ceil(total / steps)
+        return 0.5 * (1 + math.cos(math.pi * (step // steps + 1) / epochs))
