@@ -103,6 +103,20 @@ class Backbone:
                 )
         return maps
 
+    def levels(self, images: Tensor) -> list[Tensor]:
+        """Return the feature maps of images with the graph behind them, for gradients with respect to the images.
+
+        Nothing is normalised and no thread is chosen here: that is the caller's.
+
+        Args:
+            images: (B, 3, H, W), on the backbone's device.
+
+        Returns:
+            One (B, C, h, w) map a layer.
+        """
+        found: list[Tensor] = self._network(images)
+        return found
+
     def _space(self, layer: int) -> str:
         if self.device.type == "cpu":
             processor = f"cpu {torch.backends.cpu.get_cpu_capability()}"
