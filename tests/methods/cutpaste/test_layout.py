@@ -35,5 +35,5 @@ def test_a_dash_with_its_reason(make_record: Callable[..., RunRecord]) -> None:
     assert (image.mean, image.published) == (75.0, 76.57)
     assert (pixel.mean, pixel.reason, pixel.published_text) == (None, NO_MAPS, "N/A")
     text = markdown(table)
-    assert f"No value ({NO_MAPS}): Cut&Paste in step100 Seg." in text.replace("\\", "")
+    assert f"No value ({NO_MAPS}): Cut&amp;Paste\\* in step100 Seg." in text
     assert "gives image scores only" in text, "why the paper prints none"
