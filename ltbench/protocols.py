@@ -1,6 +1,6 @@
 """The named protocols: how each paper turns images and masks into numbers.
 
-Sources: the public code of UniAD (whose loader LTAD keeps), TailedCore and RLR.
+Sources: the public code of UniAD (whose loader LTAD keeps), TailedCore, RLR, AnomalyCLIP and its authors' WinCLIP.
 """
 
 from __future__ import annotations
@@ -34,6 +34,10 @@ PROTOCOLS: dict[str, Protocol] = {
             mask_rule="full",
         ),
         Protocol("rlr", resize=256, crop=256, image_score="smoothed_map_max", image_score_sigma=4.0),
+        *(
+            Protocol(name, side, interpolation="bicubic", mask_interpolation="bilinear", mask_rule="half")
+            for name, side in (("winclip", 240), ("anomalyclip", 518))
+        ),
     )
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Iterable
 
 from rich.markup import escape
@@ -10,14 +11,30 @@ from rich.markup import escape
 from ltbench.console.output import new_table, open_console, print_json
 from ltbench.contract.checks import CheckResult
 from ltbench.contract.parameters import hyper_parameters, plain, resolve
-from ltbench.contract.registry import choose_preset, method_class, method_names, presets
+from ltbench.contract.registry import (
+    choose_preset,
+    clashes,
+    method_class,
+    method_info,
+    method_names,
+    preset_names,
+    presets,
+)
+from ltbench.errors import LtbenchError
 from ltbench.method import MethodInfo
 from ltbench.protocols import DEFAULT_PROTOCOL, protocol_named
 
 
 def print_methods(as_json: bool) -> None:
-    """Print every method with its privileges and presets."""
-    infos = [(method_class(name).info, list(presets(method_class(name)))) for name in method_names()]
+    """Print every method with its privileges and presets; one that cannot be had is left out with a line."""
+    infos, problems = [], [str(clash) for clash in clashes().values()]
+    for name in method_names():
+        try:
+            infos.append((method_info(name), preset_names(name)))
+        except LtbenchError as error:
+            problems.append(str(error))
+    for problem in problems:
+        print(f"ltbench: left out: {problem}", file=sys.stderr)
     if as_json:
         print_json({info.name: dataclasses.asdict(info) | {"presets": names} for info, names in infos})
         return
@@ -96,4 +113,5 @@ def print_checks(results: Iterable[CheckResult], as_json: bool) -> bool:
 
 
 def _privileges(info: MethodInfo) -> list[str]:
-    return [name for name in ("uses_categories", "uses_training_categories", "is_transductive") if getattr(info, name)]
+    declared = ("uses_categories", "uses_training_categories", "is_transductive", "uses_annotated_data")
+    return [name for name in declared if getattr(info, name)]

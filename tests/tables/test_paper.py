@@ -69,6 +69,23 @@ def test_methods_of_layouts_are_registered_or_reconstruct() -> None:
     assert {row.method for layout in layouts().values() for row in layout.rows if row.method} <= known
 
 
+def test_a_folder_of_the_users_leaves_a_run_in_the_papers_setting(make_record: MakeRecord) -> None:
+    """DRAEM's paper preset needs the path of a folder; a word in its place is another setting."""
+    cls = method_class("draem")
+
+    def run(textures: str, image: float) -> RunRecord:
+        values = plain(resolve(cls, presets(cls)["paper"].parameters, {"textures": textures}))
+        info = MethodInfo("draem", "DRAEM")
+        record = make_record("draem", "mvtec_exp100", {"image_auroc": image}, info=info, parameters=values)
+        object.__setattr__(record, "preset", "paper")
+        return record
+
+    table = table_of(_filled("ltad-3", [run("/data/dtd", 0.75), run("procedural", 0.65)]), name="ltad-3")
+    found = {title.partition("*")[0]: cells[0].mean for title, cells in table.rows}
+    assert found["DRAEM"] == pytest.approx(75.0)
+    assert found["DRAEM (paper, textures=procedural)"] == pytest.approx(65.0)
+
+
 def test_the_papers_setting_has_the_published_numbers(patchcore: MakeRecord) -> None:
     records = [
         patchcore("mvtec_k4_noisy10_seed1", 0.80),

@@ -15,7 +15,8 @@ import pytest
 from ltbench.errors import DataError, UnknownNameError
 from ltbench.splits.recipe import parse_name
 from ltbench.tables.published import COLUMNS, Published, published_numbers
-from tests.methods.reference import SHARED, needs_shared
+from tests.methods.reference import needs_shared
+from tests.shared import SHARED
 
 NUMBERS = published_numbers()
 SHARE_HIGH = {"mvtec": 7 / 15, "visa": 6 / 12}

@@ -66,6 +66,11 @@ class Backbone:
         self._std = torch.tensor(self.std, device=self.device).view(3, 1, 1)
 
     @property
+    def network(self) -> nn.Module:
+        """The network, in evaluation mode. Whoever changes it makes `spaces` untrue: store no maps from then on."""
+        return self._network
+
+    @property
     def workers(self) -> int:
         """How many images to give it at once, each in a thread of its own."""
         return torch.get_num_threads() if self.device.type == "cpu" else 1
@@ -85,7 +90,7 @@ class Backbone:
         """
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
             raise ContractError(f"Expected an (H, W, 3) uint8 image, got {image.shape} {image.dtype}. Convert it.")
-        with torch.inference_mode(), _reproducible(self.device):
+        with torch.inference_mode(), reproducible(self.device):
             pixels = torch.tensor(image, device=self.device).permute(2, 0, 1)
             normalised = (pixels / 255 - self._mean) / self._std
             levels = self._network(normalised[None].contiguous(memory_format=torch.channels_last))
@@ -232,7 +237,7 @@ def check_device(device: str) -> None:
 
 
 @contextmanager
-def _reproducible(device: torch.device) -> Iterator[None]:
+def reproducible(device: torch.device) -> Iterator[None]:
     """Let a result depend on its input alone: one thread on a CPU; on CUDA fixed algorithms in full float32."""
     if device.type == "cpu":
         with torch_on_one_thread():

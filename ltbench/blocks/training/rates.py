@@ -19,6 +19,21 @@ class Milestones:
 
 
 @dataclass(frozen=True, slots=True)
+class Shares:
+    """Multiplied by `gamma` once each of these shares of the training is done, rounded to whole epochs or steps."""
+
+    shares: tuple[float, ...]
+    gamma: float
+    whole_epochs: bool = True
+
+    def factor(self, step: int, steps: int, total: int) -> float:
+        """Return the factor in a step."""
+        unit = steps if self.whole_epochs else 1
+        drops = (math.floor(share * total / unit + 0.5) for share in self.shares)
+        return self.gamma ** sum(step // unit >= drop for drop in drops)
+
+
+@dataclass(frozen=True, slots=True)
 class Cosine:
     """From 0 to 1 in a straight line over `warmup` steps, then down half a cosine to `final` behind the last step.
 
