@@ -13,6 +13,7 @@ from ltbench.blocks.features.store import DiskFeatureStore
 from ltbench.blocks.vision_language import load_reader
 from ltbench.blocks.vision_language.clip_network import Clip
 from ltbench.blocks.vision_language.clip_weights import CLIPS
+from ltbench.contract.parameters import hyper_parameters
 from ltbench.contract.registry import presets
 from ltbench.contract.subject import Subject
 from ltbench.datasets.annotated import AnnotatedArrayImages
@@ -105,8 +106,8 @@ def test_what_cannot_train_prompts(subject: Subject) -> None:
 
 
 def test_shared_training_names_hyper_parameters() -> None:
-    names = set(AnomalyCLIP.__dataclass_fields__)
-    assert set(AnomalyCLIP().shared_training) == {name for name in names if not name.endswith("_")} - {"sigma"}
+    names = {parameter.name for parameter in hyper_parameters(AnomalyCLIP)}
+    assert set(AnomalyCLIP().shared_training) == names - {"sigma"}
 
 
 @pytest.mark.slow
