@@ -35,6 +35,8 @@ class MethodInfo:
         uses_annotated_data: privilege: trains on the test images of another dataset, with their labels and masks. The
             hyper-parameter `auxiliary` names that dataset.
         min_images: fewest training images a category must have; on a split with less the method is not applicable.
+        has_maps: whether it gives anomaly maps; without, a run has image metrics alone, and no protocol that takes an
+            image's score from its map applies.
     """
 
     name: str
@@ -45,6 +47,7 @@ class MethodInfo:
     is_transductive: bool = False
     uses_annotated_data: bool = False
     min_images: int = 1
+    has_maps: bool = True
 
 
 class ImageSet(Protocol):
@@ -271,12 +274,25 @@ class EstimatesMemory(Protocol):
         ...
 
 
+@runtime_checkable
+class ChecksInputs(Protocol):
+    """What a method may offer beside the contract: a look at the files that its hyper-parameters name.
+
+    It takes place when a run is planned, before anything is computed.
+    """
+
+    def check_inputs(self) -> None:
+        """Raise an `LtbenchError` with the remedy where something is missing or cannot serve; read little."""
+        ...
+
+
 class Method(Protocol):
     """A detector. Hyper-parameters are dataclass fields with plain, typed defaults; learnt state ends in `_`.
 
-    Beside this contract a method may offer `EstimatesMemory`, and two attributes that depend on its hyper-parameters:
-    `run_info`, the MethodInfo of a run that asks for fewer privileges than the class declares; and `shared_training`,
-    the names of the hyper-parameters on which a part of its training depends that runs share through the feature store.
+    Beside this contract a method may offer `EstimatesMemory` and `ChecksInputs`, and two attributes that depend on its
+    hyper-parameters: `run_info`, the MethodInfo of a run that asks for fewer privileges than the class declares; and
+    `shared_training`, the names of the hyper-parameters on which a part of its training depends that runs share through
+    the feature store.
     """
 
     info: ClassVar[MethodInfo]
@@ -286,7 +302,10 @@ class Method(Protocol):
         ...
 
     def predict(self, images: ImageSet) -> Prediction:
-        """Score images: an image score and an anomaly map of `images.size` for each, in order."""
+        """Score images: an image score and an anomaly map of `images.size` for each, in order.
+
+        A method that declares `has_maps=False` gives scores alone.
+        """
         ...
 
     def save(self, folder: Path) -> None:

@@ -39,7 +39,7 @@ from ltbench.runs.harness import Harness
 from ltbench.runs.memory import MemoryPlan, image_counts, plan_memory
 from ltbench.runs.planning import Plan, check_applicable, check_plan, plan
 from ltbench.runs.progress import ConsoleProgress, Position
-from ltbench.runs.provenance import keep_checkpoints, keep_digests, provenance, refuse_stale
+from ltbench.runs.provenance import keep_checkpoints, keep_digests, provenance, refuse_stale, with_new_weights
 from ltbench.splits.files import find_split
 from ltbench.splits.noise import shortfalls
 
@@ -100,6 +100,9 @@ def run(planned: Plan, split: Split, dataset: Dataset, harness: Harness) -> Outc
     """
     check_applicable(planned, split)
     folder, spec = run_folder(harness.results, planned.spec), planned.spec
+    if harness.save_maps and not planned.info.has_maps:
+        harness.progress.say(f"{planned.info.title} gives no maps: there are none to keep (--save-maps)")
+        harness = replace(harness, save_maps=False)
     if (record := _finished(folder, harness)) is not None:
         return _found(record, planned, split, dataset, harness)
     with claimed(harness.results, spec.hash, _describe(planned, harness.progress), wait=harness.wait) as claim:
@@ -161,6 +164,7 @@ def _record(planned: Plan, split: Split, dataset: Dataset, harness: Harness, cla
     with new_folder(run_folder(harness.results, planned.spec)) as temporary:
         (maps := temporary / MAPS).mkdir()
         record = _run(planned, split, dataset, harness, maps, memory, annotated)
+        origin = with_new_weights(origin, planned.method, planned.values)
         record = replace(record, provenance=origin, notes={**record.notes, **ahead.notes, **note})
         claim.check()
         if not harness.save_maps:

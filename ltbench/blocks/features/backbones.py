@@ -66,6 +66,11 @@ class Backbone:
         self._std = torch.tensor(self.std, device=self.device).view(3, 1, 1)
 
     @property
+    def network(self) -> nn.Module:
+        """The network, in evaluation mode. Whoever changes it makes `spaces` untrue: store no maps from then on."""
+        return self._network
+
+    @property
     def workers(self) -> int:
         """How many images to give it at once, each in a thread of its own."""
         return torch.get_num_threads() if self.device.type == "cpu" else 1
@@ -97,6 +102,20 @@ class Backbone:
                     "Choose a convolutional backbone."
                 )
         return maps
+
+    def levels(self, images: Tensor) -> list[Tensor]:
+        """Return the feature maps of images with the graph behind them, for gradients with respect to the images.
+
+        Nothing is normalised and no thread is chosen here: that is the caller's.
+
+        Args:
+            images: (B, 3, H, W), on the backbone's device.
+
+        Returns:
+            One (B, C, h, w) map a layer.
+        """
+        found: list[Tensor] = self._network(images)
+        return found
 
     def _space(self, layer: int) -> str:
         if self.device.type == "cpu":
