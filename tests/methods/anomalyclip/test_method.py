@@ -90,7 +90,7 @@ def test_prompts_are_kept_by_what_they_were_trained_on(subject: Subject, tmp_pat
     again = UnseenAnnotated(lent.images, lent.masks, lent.dataset)
     assert torch.equal(fitted(again, sigma=1.0).texts_, first.texts_), "the Gaussian is not the training's"
     with pytest.raises(AssertionError, match="annotated image was read"):
-        other = UnseenAnnotated(lent.images ^ 1, lent.masks, lent.dataset)
+        other = UnseenAnnotated(255 - lent.images, lent.masks, lent.dataset)
         fitted(other)
     moved = fitted(AnnotatedArrayImages(lent.images, np.roll(lent.masks, 8, axis=1), lent.dataset))
     assert not torch.equal(moved.texts_, first.texts_), "other masks, other prompts"

@@ -10,7 +10,8 @@ import pytest
 from ltbench.metrics.groups import aggregate
 from ltbench.tables.layouts import layout_named
 from ltbench.tables.published import published_numbers
-from tests.methods.reference import SHARED, needs_shared
+from tests.methods.reference import needs_shared
+from tests.shared import SHARED
 
 MVTEC = {  # image AUROC, pixel AUROC of zqhang/Accurate-WinCLIP-pytorch, in percent
     "carpet": (99.3, 90.9),
