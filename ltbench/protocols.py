@@ -33,6 +33,7 @@ PROTOCOLS: dict[str, Protocol] = {
             mask_interpolation="bilinear",
             mask_rule="full",
         ),
+        Protocol("dinomaly", resize=448, crop=392, mask_interpolation="bilinear"),
         Protocol("rlr", resize=256, crop=256, image_score="smoothed_map_max", image_score_sigma=4.0),
         *(
             Protocol(name, side, interpolation="bicubic", mask_interpolation="bilinear", mask_rule="half")

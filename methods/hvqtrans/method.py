@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -200,8 +199,7 @@ class HVQTrans(HyperParameters):
 
         The quantisers of the step's shards take turns, so that an image sees what all before it in the batch left.
         """
-        turn = nullcontext() if self._live is not None else shard.turn()
-        rebuilt, quantised = self.network_(clean, labels, shard.draws, turn)
+        rebuilt, quantised = self.network_(clean, labels, shard.draws, shard.turn())
         loss: Tensor = (rebuilt.float() - clean).square().mean() + self.latent_weight * quantised.latent
         return loss
 
