@@ -18,6 +18,7 @@ from ltbench.errors import DataError
 from ltbench.metrics.ranking import Flags, UndefinedMetricError, Values, checked_labels, checked_scores
 from ltbench.metrics.region import check_maps, check_masks, check_region_options, split_pixels
 from ltbench.metrics.registry import METRICS, Level, Scored
+from ltbench.metrics.resolution import at_side
 
 
 class CategoryMetrics(NamedTuple):
@@ -55,7 +56,7 @@ def evaluate_category(
             vanish from a mask that is resized, and its image stays anomalous.
         maps: (N, H, W) anomaly maps.
         masks: (N, H, W) booleans, True = defect, or None for a category that has no masks.
-        protocol: image-score rule, AUPRO limit and connectivity.
+        protocol: image-score rule, resolution of the pixel metrics, AUPRO limit and connectivity.
 
     Raises:
         ContractError: scores or maps of another shape or type, or not finite.
@@ -66,7 +67,7 @@ def evaluate_category(
     if len(flags) != len(maps):
         raise DataError(f"Expected as many labels as maps, got {len(flags)} and {len(maps)}. Give one an image.")
     images = _level("image", lambda: _images(image_scores(scores, maps, protocol), flags), protocol)
-    pixels = _level("pixel", lambda: _pixels(maps, flags, masks, protocol), protocol)
+    pixels = _level("pixel", lambda: _pixels(*at_side(maps, masks, protocol.pixel_side), flags, protocol), protocol)
     return CategoryMetrics(images.values | pixels.values, images.reasons | pixels.reasons)
 
 
@@ -108,7 +109,7 @@ def _images(scores: ArrayLike, flags: Flags) -> Scored:
     return Scored.of(values, flags)
 
 
-def _pixels(maps: Values, flags: Flags, masks: Flags | None, protocol: Protocol) -> Scored:
+def _pixels(maps: Values, masks: Flags | None, flags: Flags, protocol: Protocol) -> Scored:
     if masks is None:
         raise UndefinedMetricError("no masks")
     check_masks(masks, maps.shape)
