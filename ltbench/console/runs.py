@@ -86,6 +86,12 @@ def print_diagnostics(diagnostics: dict[str, Any], as_json: bool) -> None:
             columns = ("true", "predicted_median", "predicted_min", "predicted_max")
             table.add_row(escape(category), *(f"{size[column]:g}" for column in columns))
         console.print(table)
+    if "supports" in diagnostics:
+        table = new_table("category", "support", "is")
+        for category, images in diagnostics["supports"].items():
+            for image in images:
+                table.add_row(*(escape(text) for text in (category, image["path"], image["role"])))
+        console.print(table)
     for name, memory in diagnostics.get("memories", {}).items():
         table = new_table(f"{name} memory", "images", "patches kept", "share", "an image")
         for role, kept in memory.items():

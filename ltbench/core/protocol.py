@@ -13,7 +13,7 @@ class Protocol:
     """Everything that changes a number without being the method.
 
     Args:
-        name: "common", "ltad", "tailedcore", "rlr", "winclip", "anomalyclip".
+        name: "common", "ltad", "tailedcore", "dinomaly", "rlr", "winclip", "anomalyclip".
         resize: side in pixels that the image is resized to.
         resize_mode: "exact" gives resize x resize (the aspect is not kept); "short_side" keeps the aspect.
         crop: side in pixels of the centre crop, or None for none.
@@ -30,6 +30,8 @@ class Protocol:
         aupro_connectivity: neighbours that join two pixels to one region (4 or 8).
         averaging: over categories, always unweighted.
         epoch: which epoch of a trained method is reported, always the last.
+        pixel_side: side in pixels that maps (bilinearly) and masks (to the nearest pixel) are resized to before they
+            are compared, or None to compare them at the images' size.
     """
 
     name: str
@@ -47,12 +49,15 @@ class Protocol:
     epoch: Literal["last"] = "last"
     mask_threshold: Literal["auto", "positive", "half"] = "auto"
     image_depth: Literal[12, 16] = 16
+    pixel_side: int | None = None
 
     def __post_init__(self) -> None:
         if self.resize < 1 or (self.crop is not None and not 1 <= self.crop <= self.resize):
             raise SpecError(f"Expected 1 <= crop <= resize in protocol {self.name!r}, got {self.crop}, {self.resize}.")
         if self.resize_mode == "short_side" and self.crop is None:
             raise SpecError(f"Expected a crop in protocol {self.name!r}, since images keep their aspect. Set crop.")
+        if self.pixel_side is not None and self.pixel_side < 1:
+            raise SpecError(f"Expected a pixel_side from 1 in protocol {self.name!r}, got {self.pixel_side}.")
 
     @property
     def size(self) -> tuple[int, int]:
@@ -71,5 +76,5 @@ class Protocol:
         Run hashes of before stay as they are.
         """
         settings = asdict(self)
-        later = {"mask_threshold": "auto", "image_depth": 16}
+        later = {"mask_threshold": "auto", "image_depth": 16, "pixel_side": None}
         return {name: value for name, value in settings.items() if name not in later or value != later[name]}

@@ -18,6 +18,7 @@ from ltbench.errors import ContractError, DataError
 from ltbench.metrics.ranking import Flags, UndefinedMetricError, Values, checked_labels, checked_scores
 from ltbench.metrics.region import check_maps, check_masks, check_region_options, split_pixels
 from ltbench.metrics.registry import METRICS, Level, Scored
+from ltbench.metrics.resolution import at_side
 
 NO_MAPS = "gives no maps"
 """Why a method that scores images alone has no pixel metrics."""
@@ -58,7 +59,7 @@ def evaluate_category(
             vanish from a mask that is resized, and its image stays anomalous.
         maps: (N, H, W) anomaly maps, or None of a method that gives none.
         masks: (N, H, W) booleans, True = defect, or None for a category that has no masks.
-        protocol: image-score rule, AUPRO limit and connectivity.
+        protocol: image-score rule, resolution of the pixel metrics, AUPRO limit and connectivity.
 
     Raises:
         ContractError: scores or maps of another shape or type, or not finite.
@@ -117,6 +118,7 @@ def _pixels(maps: Values | None, flags: Flags, masks: Flags | None, protocol: Pr
         raise UndefinedMetricError(NO_MAPS)
     if masks is None:
         raise UndefinedMetricError("no masks")
+    maps, masks = at_side(maps, masks, protocol.pixel_side)
     check_masks(masks, maps.shape)
     for image in np.flatnonzero(~flags):
         if masks[image].any():

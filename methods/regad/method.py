@@ -26,7 +26,7 @@ from ltbench.errors import SpecError
 from ltbench.method import ImageSet, Method, MethodInfo, Probe, Runtime
 
 from .augmentation import versions
-from .episodes import FEWEST, Indices, by_category, chunks, draw_supports
+from .episodes import Indices, by_category, chunks, draw_supports
 from .gaussians import PlaceGaussians
 from .net import Registration, colours_of
 from .transformers import Mode
@@ -45,7 +45,7 @@ class RegAD:
     """Registered features of a few augmented supports of a category give a Gaussian a place; distance is the score."""
 
     info: ClassVar[MethodInfo] = MethodInfo(
-        "regad", "RegAD", paper="arXiv:2207.07361", uses_categories=True, min_images=FEWEST
+        "regad", "RegAD", paper="arXiv:2207.07361", uses_categories=True, min_images=2
     )
 
     backbone: Backbone = "resnet18.tv_in1k"
@@ -92,10 +92,8 @@ class RegAD:
         self._draw_supports(train, places, runtime)
         loaded: dict[int, Images] = {}
         for number, target in enumerate(targets):
-            network = self._network(runtime.seed, self.weights)
-            if network.weights_sha256:
-                runtime.notes["weights_sha256"] = network.weights_sha256
-            self.networks_[target] = network.to(self._device)
+            network = self._network(runtime.seed, self.weights).to(self._device)
+            self.networks_[target] = network
             if self.epochs or self.updates:
                 phase = "train" if target == UNIFIED else f"train_{number}"
                 self._train(network, train, batches[target], places, loaded, runtime, phase)

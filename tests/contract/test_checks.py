@@ -419,6 +419,25 @@ def test_a_method_that_reads_categories_without_saying_so_is_caught() -> None:
     assert "uses_categories" in _result("fit_returns_self", Subject(Peeks))
 
 
+def test_a_method_that_uses_annotated_images_without_saying_so_is_caught() -> None:
+    @dataclass
+    class Taught(Sound):
+        """Looks at another dataset's defects."""
+
+        def fit(self, train: ImageSet, runtime: Runtime) -> Self:
+            assert any(runtime.annotated.labels)
+            return super().fit(train, runtime)
+
+    @dataclass
+    class SaysSo(Taught):
+        """Says so."""
+
+        info: ClassVar[MethodInfo] = MethodInfo("says_so", "Says so", uses_annotated_data=True)
+
+    assert "uses_annotated_data" in _result("fit_returns_self", Subject(Taught))
+    assert _result("fit_returns_self", Subject(SaysSo)) == ""
+
+
 def test_a_defect_of_the_method_keeps_its_traceback() -> None:
     @dataclass
     class Defective(Sound):

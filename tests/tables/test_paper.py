@@ -61,7 +61,13 @@ def test_a_layout_prints_every_published_cell_of_its_table(name: str) -> None:
     filled = _filled(name, [])
     printed = NUMBERS.of(filled.layout.paper, filled.layout.table)
     assert sorted(cell.key for cell in filled.published.values()) == sorted(cell.key for cell in printed)
-    assert len(filled.published) == len(filled.lines) * len(filled.columns)
+    rows = [line for line in filled.lines if line.row.published in {cell.method for cell in printed}]
+    rows = rows or list(filled.lines)  # a column's name is part of the published one's
+    added = len(filled.lines) - len(rows)
+    assert len(filled.published) == len(rows) * len(filled.columns)
+    assert added == (2 if name in ("ltad-3", "ltad-4", "ltad-5") else 0), (
+        "WinCLIP and AnomalyCLIP, which LTAD leaves out"
+    )
 
 
 def test_methods_of_layouts_are_registered_or_reconstruct() -> None:
@@ -101,7 +107,7 @@ def test_the_papers_setting_has_the_published_numbers(patchcore: MakeRecord) -> 
     assert cell.mean == pytest.approx(85)
     assert cell.difference == pytest.approx(1.17)
     assert all(own.published_text == "" for own in dict(table.rows)["PatchCore (offline)"])
-    assert dict(table.rows)["WinCLIP"][0].reason == "not in ltbench"
+    assert dict(table.rows)["WinCLIP"][0].reason == "not run"
     assert dict(table.rows)["PatchCore"][0].reason == "not run"
 
 
@@ -124,6 +130,8 @@ def test_other_datasets_take_the_layout_and_no_published_number(patchcore: MakeR
     assert [title for title, _ in table.rows] == [
         "PaDiM",
         "HVQ-Trans",
+        "WinCLIP",
+        "AnomalyCLIP",
         "PatchCore (offline)",
         "SoftPatch",
         "TailedCore",

@@ -111,6 +111,14 @@ def test_uniads_categories_average_to_its_abstract() -> None:
     assert cifar.pop("avg") == pytest.approx(fmean(value or 0 for value in cifar.values()), abs=0.051)
 
 
+def test_the_categories_of_anomalibs_dinomaly_average_to_its_mean() -> None:
+    cells = [cell for cell in NUMBERS.of("dinomaly", "anomalib") if cell.metric == "image_auroc"]
+    values = {cell.group: cell.value or 0 for cell in cells}
+    mean = values.pop("avg")
+    assert len(values) == 15
+    assert fmean(values.values()) == pytest.approx(mean, abs=0.051)
+
+
 def test_re_reported_numbers_are_the_papers() -> None:
     for cell in NUMBERS.of("ltoad"):
         if cell.method == "LTAD":
@@ -163,7 +171,7 @@ def test_what_nothing_computes_is_as_it_was_read() -> None:
 
     python -c "from tests.tables.test_published import digest; print(digest())"
     """
-    assert digest() == "0264c3be84114bfa"
+    assert digest() == "de7d7fac1a20778e"
 
 
 def digest() -> str:

@@ -1,4 +1,4 @@
-"""Frozen networks that turn an image into feature maps."""
+"""Frozen networks that turn an image into feature maps; `transformers` has those that give tokens."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Backbone:
         self.layers = layers
         self.weights_sha256 = weights_sha256
         self.device = torch.device(device)
-        self.mean, self.std, self.channels = _facts(network)
+        self.mean, self.std, self.channels = self._facts_of(network)
         self.parameter_count = sum(parameter.numel() for parameter in network.parameters())
         self.spaces = tuple(self._space(layer) for layer in layers)
         # Channels last: pixels in another order of memory, which takes a tenth to a quarter less time on a CPU.
@@ -96,12 +96,39 @@ class Backbone:
             levels = self._network(normalised[None].contiguous(memory_format=torch.channels_last))
             maps = tuple(level[0].cpu().contiguous().numpy() for level in levels)
         for level, channels in zip(maps, self.channels, strict=True):
-            if level.ndim != 3 or len(level) != channels:
-                raise SpecError(
-                    f"Expected {channels} channels by height by width, got {level.shape} from {self.name}. "
-                    "Choose a convolutional backbone."
-                )
+            self._check_level(level.shape, channels)
         return maps
+
+    def levels(self, images: Tensor) -> list[Tensor]:
+        """Return the feature maps of images with the graph behind them, for gradients with respect to the images.
+
+        Nothing is normalised and no thread is chosen here: that is the caller's.
+
+        Args:
+            images: (B, 3, H, W), on the backbone's device.
+
+        Returns:
+            One (B, C, h, w) map a layer.
+        """
+        found: list[Tensor] = self._network(images)
+        return found
+
+    def _facts_of(self, network: Any) -> tuple[tuple[float, ...], tuple[float, ...], tuple[int, ...]]:
+        """Return the mean and deviation that a network expects, and the channels of its levels."""
+        return _facts(network)
+
+    def _check_level(self, shape: tuple[int, ...], channels: int) -> None:
+        """Raise SpecError if a level is not of this kind of backbone."""
+        if len(shape) != 3 or shape[0] != channels:
+            raise SpecError(
+                f"Expected {channels} channels by height by width, got {shape} from {self.name}. "
+                "Choose a convolutional backbone."
+            )
+
+    @property
+    def _variant(self) -> dict[str, str]:
+        """What else names a space, beside what `_space` has for all."""
+        return {}
 
     def _space(self, layer: int) -> str:
         if self.device.type == "cpu":
@@ -118,6 +145,7 @@ class Backbone:
                 "torch": torch.__version__,
                 "timm": timm.__version__,
                 "device": processor,
+                **self._variant,
             }
         )[:32]
 
@@ -191,12 +219,23 @@ def channels_of(name: str, layers: Sequence[int]) -> tuple[int, ...]:
     return _facts(_network(name, tuple(layers), seed=0))[2]
 
 
-def _network(name: str, layers: tuple[int, ...], seed: int) -> nn.Module:
+def architecture_of(name: str, layers: tuple[int, ...]) -> str:
+    """Return timm's name without the tag of the weights.
+
+    Raises:
+        UnknownNameError: timm has no such network.
+        SpecError: layers that do not ascend from 0 on.
+    """
     architecture = name.partition(".")[0]
     if not timm.is_model(architecture):
         raise UnknownNameError("timm network", name, timm.list_models())
     if not layers or any(layer < 0 for layer in layers) or list(layers) != sorted(set(layers)):
         raise SpecError(f"Expected ascending layer indices, got {list(layers)}. Give for instance -p layers=[2,3].")
+    return architecture
+
+
+def _network(name: str, layers: tuple[int, ...], seed: int) -> nn.Module:
+    architecture_of(name, layers)
     # Only the CPU's generator is drawn from: the weights are made there.
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)

@@ -14,7 +14,10 @@ from ltbench.blocks.threads import in_order
 from ltbench.method import FeatureStore, ImageSet, Runtime
 
 Maps = tuple[NDArray[np.float32], ...]
-"""The feature maps of one image: (C, h, w) for each layer."""
+"""The features of one image: a map (C, h, w), or tokens (T, C), for each layer."""
+
+Load = Callable[[str, Sequence[int], str, str, int], Backbone]
+"""Builds a backbone from its name, layers, weights, device and seed, as `load_backbone` does."""
 
 PHASE = "features"
 _ARRAY = "map"
@@ -32,17 +35,26 @@ class FeatureExtractor:
         layers: indices into timm's list of feature levels, ascending.
         weights: "pretrained", "random" or the path of a checkpoint; see `load_backbone`.
         runtime: device, seed of random weights, feature store (written to from several threads) and progress.
+        load: builds the backbone, of whichever kind: `load_backbone`, or `load_transformer`.
     """
 
-    def __init__(self, backbone: str, layers: Sequence[int], weights: str = PRETRAINED, *, runtime: Runtime) -> None:
+    def __init__(
+        self,
+        backbone: str,
+        layers: Sequence[int],
+        weights: str = PRETRAINED,
+        *,
+        runtime: Runtime,
+        load: Load = load_backbone,
+    ) -> None:
         self._name, self._layers, self._weights = backbone, tuple(layers), weights
-        self._runtime = runtime
+        self._runtime, self._load = runtime, load
 
     @cached_property
     def backbone(self) -> Backbone:
         """The backbone, loaded when first asked for; `runtime.notes["backbone"]` then says which it is."""
         runtime = self._runtime
-        backbone = load_backbone(self._name, self._layers, self._weights, runtime.device, runtime.seed)
+        backbone = self._load(self._name, self._layers, self._weights, runtime.device, runtime.seed)
         runtime.notes["backbone"] = {
             "name": self._name,
             "layers": list(self._layers),
@@ -60,7 +72,7 @@ class FeatureExtractor:
             images: the images; they are read in the calling thread.
 
         Yields:
-            One (C, h, w) map a layer.
+            One map (C, h, w), or the tokens (T, C), a layer.
         """
         progress = self._runtime.progress
         with progress.timed(PHASE):

@@ -18,7 +18,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from numpy.typing import NDArray
 
-from ltbench.blocks.features.extractor import FeatureExtractor, Maps
+from ltbench.blocks.features.backbones import load_backbone
+from ltbench.blocks.features.extractor import FeatureExtractor, Load, Maps
 from ltbench.blocks.networks.attention import Grid
 from ltbench.blocks.scratch import reserved
 from ltbench.blocks.threads import in_order, torch_on_one_thread
@@ -82,6 +83,8 @@ class TokenExtractor(FeatureExtractor):
         tokens: makes the tokens of one image from its maps; called from several threads.
         recipe: what `tokens` does, in words that change whenever its result does; part of the stored tokens' name.
         runtime: as for `FeatureExtractor`.
+        load: as for `FeatureExtractor`.
+        keeps_layers: whether the layers themselves are stored beside the tokens, for methods that make others of them.
     """
 
     def __init__(
@@ -93,9 +96,11 @@ class TokenExtractor(FeatureExtractor):
         tokens: Callable[[Maps], Tokens],
         recipe: str,
         runtime: Runtime,
+        load: Load = load_backbone,
+        keeps_layers: bool = True,
     ) -> None:
-        super().__init__(backbone, layers, weights, runtime=runtime)
-        self._tokens, self._recipe = tokens, recipe
+        super().__init__(backbone, layers, weights, runtime=runtime, load=load)
+        self._tokens, self._recipe, self._keeps_layers = tokens, recipe, keeps_layers
 
     @cached_property
     def space(self) -> str:
@@ -116,7 +121,8 @@ class TokenExtractor(FeatureExtractor):
         store = self._runtime.feature_store
         if store is not None and key is not None and (stored := store.get(self.space, key)) is not None:
             return partial(tuple, [stored[str(level)] for level in range(len(stored))])
-        return partial(self._compute_tokens, super()._task(images, index, key), key)
+        layers = super()._task(images, index, key if self._keeps_layers else None)
+        return partial(self._compute_tokens, layers, key)
 
     def _compute_tokens(self, maps: Callable[[], Maps], key: str | None) -> Tokens:
         """Return the tokens of an image, and store them."""

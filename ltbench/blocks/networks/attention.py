@@ -54,8 +54,9 @@ def neighbour_mask(grid: Grid, side: int) -> Tensor:
 
 
 def undrawn_linear(inputs: int, outputs: int) -> nn.Linear:
-    """Return a linear layer without values: torch would draw them from the global generator."""
-    layer: nn.Linear = nn.utils.skip_init(nn.Linear, inputs, outputs)  # type: ignore[no-untyped-call]
+    """Return a linear layer without values, on the default device: torch would draw them from the global generator."""
+    device = torch.get_default_device()
+    layer: nn.Linear = nn.utils.skip_init(nn.Linear, inputs, outputs, device=device)  # type: ignore[no-untyped-call]
     return layer
 
 

@@ -37,16 +37,18 @@ class Shares:
 class Cosine:
     """From 0 to 1 in a straight line over `warmup` steps, then down half a cosine to `final` behind the last step.
 
-    Step s before the end of the warm-up has s / warmup, so that the first step of all changes nothing.
+    Step s before the end of the warm-up has s / warmup, so that the first step of all changes nothing. With `arrives`
+    it has s / (warmup - 1): the warm-up's last step has 1 already, as numpy.linspace(0, 1, warmup) makes it.
     """
 
     warmup: int = 0
     final: float = 0.0
+    arrives: bool = False
 
     def factor(self, step: int, steps: int, total: int) -> float:
         """Return the factor in a step."""
         if step < self.warmup:
-            return step / self.warmup
+            return step / max(self.warmup - self.arrives, 1)
         share = (step - self.warmup) / max(total - self.warmup, 1)
         return self.final + (1 - self.final) * 0.5 * (1 + math.cos(math.pi * share))
 

@@ -81,3 +81,16 @@ def test_names(subject: Subject) -> None:
         fitted(subject, shots=0, names=names).predict(images).scores[0] for names in ("folder", "spaced", "object")
     ]
     assert len(set(found)) == 3
+
+
+@pytest.mark.slow
+def test_the_papers_size_reads_an_image() -> None:
+    """One image of 240 pixels through ViT-B/16+ with random weights: the code, 365 windows, the patches, a text."""
+    pytest.importorskip("open_clip")
+    method = WinCLIP(weights="random", shots=1)
+    method._lend(Runtime())
+    image = np.random.default_rng(0).integers(0, 256, (240, 240, 3), np.uint8)
+    found = method._model.read(image, method._views)
+    assert (found.grid, found.code.shape, found.tokens[-1].shape) == ((15, 15), (640,), (225, 896))
+    assert [found.windows[side].shape for side in (2, 3)] == [(196, 640), (169, 640)]
+    assert method._model.text.encode_texts(["a photo of a bottle."]).shape == (1, 640)

@@ -1,0 +1,1 @@
+"""Dinomaly: a loose reconstruction of a frozen vision transformer's tokens."""
