@@ -133,7 +133,7 @@ def test_methods_across_are_the_same_cells_turned() -> None:
     lines = render(table, "markdown").splitlines()
     heads = [cell.strip() for cell in lines[0].split("|")[1:-1]]
     assert heads[:3] == ["Training set", "Cut&amp;Paste Det", "Cut&amp;Paste Seg"]
-    assert len(heads) == 1 + 8 * 2
+    assert len(heads) == 1 + 10 * 2
     for line, split in zip(lines[2:6], ("exp100", "exp200", "step100", "step200"), strict=True):
         title, *cells = [cell.strip() for cell in line.split("|")[1:-1]]
         assert title == split
