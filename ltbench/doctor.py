@@ -46,11 +46,27 @@ def diagnose(data_root: Path | None, results: Path) -> Iterator[Finding]:
     yield from _torch()
     yield _faiss()
     yield from _weights()
+    yield from _plug_ins()
     yield from _datasets(data_root)
     from ltbench.datasets.index import cache_folder
 
     yield _writable("Results", results, "pass --results DIR or set LTBENCH_RESULTS")
     yield _writable("Cache", cache_folder(), "set LTBENCH_CACHE to a folder that can be written to")
+
+
+def _plug_ins() -> Iterator[Finding]:
+    """Yield what is wrong with methods of other packages; each is imported."""
+    from ltbench.contract.registry import clashes, method_class, plug_ins
+
+    for name, clash in clashes().items():
+        yield Finding("Methods", f"{name} is left out", str(clash), essential=False)
+    for name in plug_ins():
+        try:
+            method_class(name)
+        except LtbenchError as error:
+            yield Finding("Methods", f"{name} cannot be used", str(error), essential=False)
+        else:
+            yield Finding("Methods", f"{name}, of another package")
 
 
 def _python() -> Finding:

@@ -6,7 +6,7 @@ A method is a dataclass with these members; there is nothing to inherit. `method
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ltbench.core import Prediction
+from ltbench.errors import ContractError
+from ltbench.image_sets import AnnotatedImageSet as AnnotatedImageSet
+from ltbench.image_sets import ImageSet as ImageSet
 
 T = TypeVar("T")
 
@@ -31,7 +34,11 @@ class MethodInfo:
         uses_categories: privilege: is told the category of each image, in training and in test.
         uses_training_categories: privilege: is told the category of each training image, but of no test image.
         is_transductive: privilege: scores test images jointly.
+        uses_annotated_data: privilege: trains on the test images of another dataset, with their labels and masks. The
+            hyper-parameter `auxiliary` names that dataset.
         min_images: fewest training images a category must have; on a split with less the method is not applicable.
+        has_maps: whether it gives anomaly maps; without, a run has image metrics alone, and no protocol that takes an
+            image's score from its map applies.
     """
 
     name: str
@@ -40,41 +47,9 @@ class MethodInfo:
     uses_categories: bool = False
     uses_training_categories: bool = False
     is_transductive: bool = False
+    uses_annotated_data: bool = False
     min_images: int = 1
-
-
-class ImageSet(Protocol):
-    """Images in a fixed order, without labels, masks or file names: all that a method may see.
-
-    It can be iterated again and again, and gives the same images each time.
-    """
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """(height, width) in pixels of every image and of every anomaly map."""
-        ...
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int, /) -> NDArray[np.uint8]:
-        """Return one image, (H, W, 3) RGB."""
-        ...
-
-    def __iter__(self) -> Iterator[NDArray[np.uint8]]: ...
-
-    def uncropped(self, index: int, /) -> NDArray[np.uint8]:
-        """Return one image resized but not cropped, (H', W', 3) RGB, for methods that rotate before they crop."""
-        ...
-
-    @property
-    def fingerprints(self) -> Sequence[str]:
-        """One opaque key an image, for caches: equal keys mean equal pixels. It tells nothing of the label."""
-        ...
-
-    @property
-    def categories(self) -> Sequence[str]:
-        """The category of each image; raises `ContractError` unless the method declares that it uses them."""
-        ...
+    has_maps: bool = True
 
 
 class FeatureStore(Protocol):
@@ -147,6 +122,7 @@ class Runtime:
         memory_limit: bytes that the method may take beside what the process has already, or None. It was compared with
             the method's estimate; a method that finds it needs more than it estimated refuses to go on.
         notes: facts that go into the run's record as plain JSON values (weights' hash, diagnostics), by key.
+        auxiliary: annotated images of another dataset, or None; a method asks `annotated` for them.
     """
 
     seed: int = 0
@@ -159,6 +135,16 @@ class Runtime:
     scratch: Path | None = None
     memory_limit: int | None = None
     notes: dict[str, Any] = field(default_factory=dict)
+    auxiliary: AnnotatedImageSet | None = None
+
+    @property
+    def annotated(self) -> AnnotatedImageSet:
+        """The annotated images of another dataset; raises `ContractError` unless the method declares them."""
+        if self.auxiliary is None:
+            raise ContractError(
+                "Expected no use of annotated images, got one. Declare uses_annotated_data=True in MethodInfo."
+            )
+        return self.auxiliary
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,12 +219,25 @@ class EstimatesMemory(Protocol):
         ...
 
 
+@runtime_checkable
+class ChecksInputs(Protocol):
+    """What a method may offer beside the contract: a look at the files that its hyper-parameters name.
+
+    It takes place when a run is planned, before anything is computed.
+    """
+
+    def check_inputs(self) -> None:
+        """Raise an `LtbenchError` with the remedy where something is missing or cannot serve; read little."""
+        ...
+
+
 class Method(Protocol):
     """A detector. Hyper-parameters are dataclass fields with plain, typed defaults; learnt state ends in `_`.
 
-    Beside this contract a method may offer `EstimatesMemory`, and two attributes that depend on its hyper-parameters:
-    `run_info`, the MethodInfo of a run that asks for fewer privileges than the class declares; and `shared_training`,
-    the names of the hyper-parameters on which a part of its training depends that runs share through the feature store.
+    Beside this contract a method may offer `EstimatesMemory` and `ChecksInputs`, and two attributes that depend on its
+    hyper-parameters: `run_info`, the MethodInfo of a run that asks for fewer privileges than the class declares; and
+    `shared_training`, the names of the hyper-parameters on which a part of its training depends that runs share through
+    the feature store.
     """
 
     info: ClassVar[MethodInfo]
@@ -248,7 +247,10 @@ class Method(Protocol):
         ...
 
     def predict(self, images: ImageSet) -> Prediction:
-        """Score images: an image score and an anomaly map of `images.size` for each, in order."""
+        """Score images: an image score and an anomaly map of `images.size` for each, in order.
+
+        A method that declares `has_maps=False` gives scores alone.
+        """
         ...
 
     def save(self, folder: Path) -> None:

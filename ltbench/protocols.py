@@ -1,6 +1,7 @@
 """The named protocols: how each paper turns images and masks into numbers.
 
-Sources: the public code of UniAD (whose loader LTAD keeps), TailedCore, RLR and Dinomaly.
+Sources: the public code of UniAD (whose loader LTAD keeps), TailedCore, RLR, Dinomaly, AnomalyCLIP and its authors'
+WinCLIP.
 """
 
 from __future__ import annotations
@@ -35,6 +36,10 @@ PROTOCOLS: dict[str, Protocol] = {
         ),
         Protocol("dinomaly", resize=448, crop=392, mask_interpolation="bilinear", pixel_side=256),
         Protocol("rlr", resize=256, crop=256, image_score="smoothed_map_max", image_score_sigma=4.0),
+        *(
+            Protocol(name, side, interpolation="bicubic", mask_interpolation="bilinear", mask_rule="half")
+            for name, side in (("winclip", 240), ("anomalyclip", 518))
+        ),
     )
 }
 

@@ -52,7 +52,10 @@ Methods = Annotated[
 Run = Annotated[str, typer.Option("--run", "-r", help="Folder of a run, or the first digits of its hash.")]
 Protocol = Annotated[
     str | None,
-    typer.Option(help="common, ltad, tailedcore or rlr; with +positive_masks, +half_masks, +depth12 if files need it."),
+    typer.Option(
+        help="common, ltad, tailedcore, rlr, winclip or anomalyclip; "
+        "with +positive_masks, +half_masks, +depth12 if files need it."
+    ),
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 CacheSize = Annotated[str, typer.Option(help="Bound of the feature store; 0 does without it.")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Iterable
 
 from rich.markup import escape
@@ -10,20 +11,43 @@ from rich.markup import escape
 from ltbench.console.output import new_table, open_console, print_json
 from ltbench.contract.checks import CheckResult
 from ltbench.contract.parameters import hyper_parameters, plain, resolve
-from ltbench.contract.registry import choose_preset, method_class, method_names, presets
+from ltbench.contract.registry import (
+    choose_preset,
+    clashes,
+    method_class,
+    method_info,
+    method_names,
+    preset_names,
+    presets,
+)
+from ltbench.errors import LtbenchError
 from ltbench.method import MethodInfo
 from ltbench.protocols import DEFAULT_PROTOCOL, protocol_named
 
 
 def print_methods(as_json: bool) -> None:
-    """Print every method with its privileges and presets."""
-    infos = [(method_class(name).info, list(presets(method_class(name)))) for name in method_names()]
+    """Print every method with its privileges and presets; one that cannot be had is left out with a line."""
+    infos, problems = [], [str(clash) for clash in clashes().values()]
+    for name in method_names():
+        try:
+            infos.append((method_info(name), preset_names(name)))
+        except LtbenchError as error:
+            problems.append(str(error))
+    for problem in problems:
+        print(f"ltbench: left out: {problem}", file=sys.stderr)
     if as_json:
         print_json({info.name: dataclasses.asdict(info) | {"presets": names} for info, names in infos})
         return
-    table = new_table("name", "title", "paper", "privileges", "presets")
+    table = new_table("name", "title", "paper", "privileges", "scores", "presets")
     for info, names in infos:
-        table.add_row(info.name, info.title, info.paper or "", ", ".join(_privileges(info)), ", ".join(names))
+        table.add_row(
+            info.name,
+            info.title,
+            info.paper or "",
+            ", ".join(_privileges(info)),
+            "pixels, images" if info.has_maps else "images",
+            ", ".join(names),
+        )
     open_console().print(table)
 
 
@@ -58,6 +82,8 @@ def print_method(name: str, preset: str | None, as_json: bool) -> None:
     info = method.info
     console.print(f"[bold]{escape(info.title)}[/bold] ({info.name})  paper: {info.paper or 'none'}")
     console.print(f"privileges: {', '.join(_privileges(info)) or 'none'}")
+    scored = "pixels (anomaly maps) and images" if info.has_maps else "images; it gives no maps"
+    console.print(f"scores {scored}; needs at least {info.min_images} training images a category")
     if trainable is not None:
         height, width = protocol.size
         console.print(f"trainable parameters: {trainable:,} for images of {height}x{width}")
@@ -87,4 +113,5 @@ def print_checks(results: Iterable[CheckResult], as_json: bool) -> bool:
 
 
 def _privileges(info: MethodInfo) -> list[str]:
-    return [name for name in ("uses_categories", "uses_training_categories", "is_transductive") if getattr(info, name)]
+    declared = ("uses_categories", "uses_training_categories", "is_transductive", "uses_annotated_data")
+    return [name for name in declared if getattr(info, name)]

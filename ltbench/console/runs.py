@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
@@ -44,16 +45,8 @@ def print_metrics(record: RunRecord, console: Console) -> None:
         table.add_row(escape(group), *("–" if value is None else f"{100 * value:.2f}" for value in values))
     console.print(f"{record.method.title} on {record.spec.split}, protocol {record.spec.protocol.name}, percent")
     console.print(table)
-    reasons = {
-        reason: sorted(
-            f"{metric} {group}"
-            for metric in record.missing
-            for group, r in record.missing[metric].items()
-            if r == reason
-        )
-        for reason in sorted({reason for groups in record.missing.values() for reason in groups.values()})
-    }
-    for reason, places in reasons.items():
+    for reason in sorted({reason for own in record.missing.values() for reason in own.values()}):
+        places = sorted(place for metric in record.missing for place in _places(record, metric, reason, groups))
         console.print(f"no value ({escape(reason)}): {escape(', '.join(places))}", highlight=False)
     if points := record.notes.get("learning_curve"):
         curve = new_table("after epoch", *(metric.replace("_", " ") for metric in metrics))
@@ -62,6 +55,12 @@ def print_metrics(record: RunRecord, console: Console) -> None:
             curve.add_row(str(point["epoch"]), *("–" if value is None else f"{100 * value:.2f}" for value in averages))
         console.print("learning curve, Avg (the last epoch is what counts)")
         console.print(curve)
+
+
+def _places(record: RunRecord, metric: str, reason: str, groups: Sequence[str]) -> list[str]:
+    """Return where a metric is missing for a reason: its name alone if everywhere, else with each group."""
+    lacking = [group for group, own in record.missing[metric].items() if own == reason]
+    return [metric] if set(lacking) >= set(groups) else [f"{metric} {group}" for group in lacking]
 
 
 def _print_where(outcome: Outcome, console: Console) -> None:
@@ -86,6 +85,12 @@ def print_diagnostics(diagnostics: dict[str, Any], as_json: bool) -> None:
         for category, size in diagnostics["sizes"].items():
             columns = ("true", "predicted_median", "predicted_min", "predicted_max")
             table.add_row(escape(category), *(f"{size[column]:g}" for column in columns))
+        console.print(table)
+    if "supports" in diagnostics:
+        table = new_table("category", "support", "is")
+        for category, images in diagnostics["supports"].items():
+            for image in images:
+                table.add_row(*(escape(text) for text in (category, image["path"], image["role"])))
         console.print(table)
     for name, memory in diagnostics.get("memories", {}).items():
         table = new_table(f"{name} memory", "images", "patches kept", "share", "an image")

@@ -22,7 +22,7 @@ from ltbench.contract.registry import method_class, presets
 from ltbench.contract.subject import Lending, Subject, select
 from ltbench.core import Prediction
 from ltbench.errors import ContractError, LtbenchError
-from ltbench.method import Method, Runtime
+from ltbench.method import Method
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ def check_fit_returns_self(subject: Subject) -> None:
     """`fit` returns the method itself and leaves its hyper-parameters alone."""
     method = subject.method(**subject.parameters)
     before = copy.deepcopy(_values(method))
-    _require(method.fit(subject.train, Runtime()) is method, "fit returned something else than self")
+    _require(method.fit(subject.train, subject.runtime()) is method, "fit returned something else than self")
     _require(_values(method) == before, f"fit changed hyper-parameters from {before} to {_values(method)}")
 
 
@@ -75,14 +75,15 @@ def check_fewest_images(subject: Subject) -> None:
     """`fit` and `predict` work after as few training images of each of two categories as `info.min_images` declares."""
     few = select(subject.train, list(range(2 * subject.method.info.min_images)))
     try:
-        subject.method(**subject.parameters).fit(few, Runtime()).predict(subject.good)
+        subject.method(**subject.parameters).fit(few, subject.runtime()).predict(subject.good)
     except (LtbenchError, ValueError, IndexError, ArithmeticError) as error:
         raise ContractError(f"{len(few)} training images are too few: {error}") from error
 
 
 def check_prediction(subject: Subject) -> None:
-    """`predict` gives one finite float32 score and map of the image size for each image."""
-    subject.expected.check(len(subject.defective), subject.defective.size)
+    """`predict` gives one finite float32 score and map of the image size for each image, and no map if it has none."""
+    has_maps = subject.method.info.has_maps
+    subject.expected.check(len(subject.defective), subject.defective.size, has_maps=has_maps)
 
 
 def check_same_seed_same_maps(subject: Subject) -> None:
@@ -103,7 +104,7 @@ def check_global_rng_untouched(subject: Subject) -> None:
 def check_inputs_unmodified(subject: Subject) -> None:
     """Neither `fit` nor `predict` writes into the images it is given."""
     train, test = (Lending(images) for images in (subject.train, subject.defective))
-    subject.method(**subject.parameters).fit(train, Runtime()).predict(test)
+    subject.method(**subject.parameters).fit(train, subject.runtime()).predict(test)
     _require(not train.modified(), "fit changed a training image")
     _require(not test.modified(), "predict changed a test image")
 
@@ -123,10 +124,12 @@ def check_order_and_batch(subject: Subject) -> None:
 
 
 def check_higher_is_more_anomalous(subject: Subject) -> None:
-    """A planted square raises the image score, and the map most where it lies."""
+    """A planted square raises the image score, and the map, if there is one, most where it lies."""
     good = subject.reference.predict(subject.good)
     raised = subject.expected.scores > good.scores
     _require(raised.all(), f"planted squares raised {raised.sum()} of {len(raised)} image scores")
+    if not subject.method.info.has_maps:
+        return
     inside = subject.expected.maps[:, 24:40, 24:40].mean()
     outside = subject.expected.maps[:, :12, :12].mean()
     _require(inside > outside, f"the mean map is {inside:.4g} on the planted square and {outside:.4g} far from it")

@@ -23,8 +23,9 @@ from typing import Any
 import yaml
 
 from ltbench.contract.parameters import hyper_parameters
+from ltbench.contract.source import written_info
 from ltbench.errors import ContractError, LtbenchError, SpecError, UnknownNameError
-from ltbench.method import Method
+from ltbench.method import Method, MethodInfo
 from ltbench.places import METHODS
 
 GROUP = "ltbench.methods"
@@ -52,12 +53,25 @@ class Preset:
 
 
 def method_names() -> list[str]:
-    """Return the names of all methods, sorted; nothing is imported.
-
-    Raises:
-        LtbenchError: two packages offer a method of the same name.
-    """
+    """Return the names of all methods, sorted; nothing is imported. Those of `clashes` are left out."""
     return sorted(_targets())
+
+
+def clashes() -> dict[str, LtbenchError]:
+    """Return the names that two packages, or a package and the suite, give to different methods; none is taken."""
+    offered = _offered()
+    return {
+        name: LtbenchError(
+            f"Expected one method named {name!r}, got {' and '.join(targets)}. Rename one, or remove its package."
+        )
+        for name, targets in sorted(offered.items())
+        if len(targets) > 1
+    }
+
+
+def plug_ins() -> list[str]:
+    """Return the names of the methods that other packages announce, without those of `clashes`."""
+    return sorted({entry.name for entry in _announced(entry_points)} - set(clashes()))
 
 
 def method_class(name: str) -> type[Method]:
@@ -65,9 +79,11 @@ def method_class(name: str) -> type[Method]:
 
     Raises:
         UnknownNameError: no method of that name.
-        LtbenchError: its module cannot be imported.
+        LtbenchError: several methods have it, or its module cannot be imported.
         ContractError: its module defines no `METHOD`, or one of another name.
     """
+    if name in (clashing := clashes()):
+        raise clashing[name]
     targets = _targets()
     if name not in targets:
         raise UnknownNameError("method", name, targets)
@@ -79,12 +95,43 @@ def method_class(name: str) -> type[Method]:
             f"Expected method {name!r} to import, got {type(error).__name__}: {error}. "
             f"Install what {module_name} needs."
         ) from error
+    except LtbenchError:
+        raise
+    except Exception as error:
+        if name not in plug_ins():
+            raise
+        raise LtbenchError(
+            f"Expected method {name!r} to import, got {type(error).__name__}: {error}. Mend or remove its package."
+        ) from error
     method: type[Method] | None = getattr(module, attribute or "METHOD", None)
     if method is None:
         raise ContractError(f"Expected METHOD in {module_name}, got none. End the module with METHOD = YourClass.")
     if method.info.name != name:
         raise ContractError(f"Expected info.name {name!r} in {module_name}, got {method.info.name!r}. Make them equal.")
     return method
+
+
+def method_info(name: str) -> MethodInfo:
+    """Return what a method says of itself, read from its source, or from its class where the source does not tell.
+
+    It does where the class that `METHOD` names has an `info` of constants, `MethodInfo("uniad", "UniAD", ...)`.
+
+    Raises:
+        UnknownNameError, LtbenchError, ContractError: as `method_class`.
+    """
+    source = _source(name)
+    info = None if source is None else written_info(source)
+    return method_class(name).info if info is None or info.name != name else info
+
+
+def preset_names(name: str) -> list[str]:
+    """Return the names of a method's presets, in their order; its module is not imported where its file is known."""
+    source = _source(name)
+    if source is None:
+        return list(presets(method_class(name)))
+    path = _presets_beside(source)
+    content = _parsed(path, path.stat().st_mtime_ns) if path.is_file() else {}
+    return list(map(str, content)) if isinstance(content, dict) else list(presets(method_class(name)))
 
 
 def presets(method: type[Method]) -> dict[str, Preset]:
@@ -105,11 +152,12 @@ def presets(method: type[Method]) -> dict[str, Preset]:
 def presets_file(method: type[Method]) -> Path | None:
     """Return where the presets of a method are: `presets_x.yaml` beside `method_x.py`, `presets.yaml` beside others."""
     module_file = sys.modules[method.__module__].__file__
-    if module_file is None:
-        return None
-    stem = Path(module_file).stem
-    variant = stem.removeprefix(_METHOD) if stem.startswith(f"{_METHOD}_") else ""
-    return Path(module_file).with_name(f"presets{variant}.yaml")
+    return None if module_file is None else _presets_beside(Path(module_file))
+
+
+def _presets_beside(module: Path) -> Path:
+    variant = module.stem.removeprefix(_METHOD) if module.stem.startswith(f"{_METHOD}_") else ""
+    return module.with_name(f"presets{variant}.yaml")
 
 
 def choose_preset(method: type[Method], name: str | None, split: str) -> Preset:
@@ -141,22 +189,33 @@ def _parsed(path: Path, modified: int) -> Any:
     return yaml.safe_load(path.read_text(encoding="utf-8"))
 
 
+def _source(name: str) -> Path | None:
+    """Return the source of one of the suite's own methods, or None for others."""
+    module, _, attribute = _targets().get(name, "").partition(":")
+    family, _, stem = module.removeprefix(f"{_package()}.").partition(".")
+    file = METHODS / family / f"{stem}.py"
+    return file if module.startswith(f"{_package()}.") and not attribute and file.is_file() else None
+
+
 def _targets() -> dict[str, str]:
+    return {name: targets[0] for name, targets in _offered().items() if len(targets) == 1}
+
+
+def _offered() -> dict[str, list[str]]:
+    """Return the modules that offer a method of each name: one, unless names clash."""
     package = _package()
-    targets = {
-        family.name + module.name.removeprefix(_METHOD): f"{package}.{family.name}.{module.name}"
+    offered = {
+        family.name + module.name.removeprefix(_METHOD): [f"{package}.{family.name}.{module.name}"]
         for family in pkgutil.iter_modules([str(METHODS)])
         if family.ispkg
         for module in pkgutil.iter_modules([str(METHODS / family.name)])
         if module.name == _METHOD or module.name.startswith(f"{_METHOD}_")
     }
     for entry in _announced(entry_points):
-        if entry.name in targets:
-            raise LtbenchError(
-                f"Expected one method named {entry.name!r}, got {targets[entry.name]} and {entry.value}. Rename one."
-            )
-        targets[entry.name] = entry.value
-    return targets
+        targets = offered.setdefault(entry.name, [])
+        if entry.value not in targets:  # a package may be found twice, installed and on the path
+            targets.append(entry.value)
+    return offered
 
 
 @cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from ltbench.contract.parameters import resolve
 from ltbench.contract.registry import Preset
 from ltbench.core import Prediction
+from ltbench.datasets.annotated import AnnotatedArrayImages
 from ltbench.datasets.arrays import ArrayImages
 from ltbench.method import Method, Runtime
 
@@ -73,7 +75,18 @@ class Subject:
 
     def fitted(self, **overrides: Any) -> Method:
         """Return a newly fitted method."""
-        return self.method(**(self.parameters | overrides)).fit(self.train, Runtime(seed=0))
+        return self.method(**(self.parameters | overrides)).fit(self.train, self.runtime(**overrides))
+
+    def runtime(self, **overrides: Any) -> Runtime:
+        """Return a runtime that lends what the method declares: annotated tiles, drawn anew for another `auxiliary`."""
+        if not self.method.info.uses_annotated_data:
+            return Runtime()
+        name = str((self.parameters | overrides).get("auxiliary", ""))
+        seed = 1000 + zlib.crc32(name.encode()) % 1000
+        tiles = [self.images(8, seed, planted=planted).images for planted in (False, True)]
+        masks = np.zeros((16, SIDE, SIDE), np.bool_)
+        masks[8:, 24:40, 24:40] = True
+        return Runtime(auxiliary=AnnotatedArrayImages(np.concatenate(tiles), masks, name))
 
     @cached_property
     def reference(self) -> Method:

@@ -13,13 +13,13 @@ class Protocol:
     """Everything that changes a number without being the method.
 
     Args:
-        name: "common", "ltad", "tailedcore", "rlr", "dinomaly".
+        name: "common", "ltad", "tailedcore", "rlr", "dinomaly", "winclip", "anomalyclip".
         resize: side in pixels that the image is resized to.
         resize_mode: "exact" gives resize x resize (the aspect is not kept); "short_side" keeps the aspect.
         crop: side in pixels of the centre crop, or None for none.
         mask_interpolation: how a mask is resized.
-        mask_rule: which resized mask values are defect pixels: "positive" (> 0) or "full" (exactly 1, the floor of a
-            bilinear resize).
+        mask_rule: which resized mask values are defect pixels: "positive" (> 0), "half" (> 0.5) or "full" (exactly 1,
+            the floor of a bilinear resize).
         mask_threshold: which values of a mask on disk are defects: "auto" takes label ids (few values) above 0 and cuts
             a continuum (JPEG, antialiased) at half of its maximum; "positive" takes all above 0, "half" cuts all masks.
         image_depth: bits of a 16-bit grey image that are used; 12 for cameras that leave the upper four empty.
@@ -39,10 +39,10 @@ class Protocol:
     resize_mode: Literal["exact", "short_side"] = "exact"
     crop: int | None = None
     mask_interpolation: Literal["nearest", "bilinear"] = "nearest"
-    mask_rule: Literal["positive", "full"] = "positive"
+    mask_rule: Literal["positive", "half", "full"] = "positive"
     image_score: Literal["method", "smoothed_map_max"] = "method"
     image_score_sigma: float = 4.0
-    interpolation: Literal["bilinear"] = "bilinear"
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
     aupro_limit: float = 0.3
     aupro_connectivity: Literal[4, 8] = 8
     averaging: Literal["unweighted over categories"] = "unweighted over categories"
@@ -57,7 +57,9 @@ class Protocol:
         if self.resize_mode == "short_side" and self.crop is None:
             raise SpecError(f"Expected a crop in protocol {self.name!r}, since images keep their aspect. Set crop.")
         if self.pixel_side is not None and self.pixel_side < 1:
-            raise SpecError(f"Expected a pixel_side from 1 in protocol {self.name!r}, got {self.pixel_side}.")
+            raise SpecError(
+                f"Expected a pixel_side from 1 in protocol {self.name!r}, got {self.pixel_side}. Set None or pixels."
+            )
 
     @property
     def size(self) -> tuple[int, int]:

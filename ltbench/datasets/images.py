@@ -72,7 +72,8 @@ class DiskImages:
 
     def _resized(self, index: int) -> Image.Image:
         file = self._files[index]
-        return resize(to_rgb(decode(file), file, self._protocol.image_depth), self._protocol, Image.Resampling.BILINEAR)
+        image = to_rgb(decode(file), file, self._protocol.image_depth)
+        return resize(image, self._protocol, Image.Resampling[self._protocol.interpolation.upper()])
 
     @cached_property
     def fingerprints(self) -> Sequence[str]:

@@ -127,7 +127,7 @@ def _run(cell: Cell, settings: Settings) -> bool:
             f"Expected run {cell.run} from {cell.title}, got {planned.spec.hash}. "
             "Use the same version of ltbench, its methods and split files everywhere, and plan the sweep again."
         )
-    harness = replace(_harness(settings), force=bool(cell.stale))
+    harness = replace(_harness(settings), force=bool(cell.stale), data_root=settings.data_root)
     return run(planned, split, cell_dataset(split.dataset, settings.data_root), harness).reused
 
 

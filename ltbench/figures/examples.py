@@ -63,6 +63,11 @@ class SavedMaps:
     def __init__(self, folder: Path) -> None:
         self.record: RunRecord = read_record(folder)
         self._folder = folder / MAPS
+        if not self.record.method.has_maps:
+            raise SpecError(
+                f"Expected a run with anomaly maps, got {self.record.spec.hash}: {self.record.method.title} gives no "
+                "maps. Leave it out."
+            )
         if not self._folder.is_dir():
             spec = self.record.spec
             raise SpecError(

@@ -14,11 +14,14 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
 from ltbench.core import GROUPS, Protocol
-from ltbench.errors import DataError
+from ltbench.errors import ContractError, DataError
 from ltbench.metrics.ranking import Flags, UndefinedMetricError, Values, checked_labels, checked_scores
 from ltbench.metrics.region import check_maps, check_masks, check_region_options, split_pixels
 from ltbench.metrics.registry import METRICS, Level, Scored
 from ltbench.metrics.resolution import at_side
+
+NO_MAPS = "gives no maps"
+"""Why a method that scores images alone has no pixel metrics."""
 
 
 class CategoryMetrics(NamedTuple):
@@ -46,7 +49,7 @@ class GroupMetrics(NamedTuple):
 
 
 def evaluate_category(
-    scores: ArrayLike, labels: ArrayLike, maps: Values, masks: Flags | None, protocol: Protocol
+    scores: ArrayLike, labels: ArrayLike, maps: Values | None, masks: Flags | None, protocol: Protocol
 ) -> CategoryMetrics:
     """Return every metric of one category.
 
@@ -54,7 +57,7 @@ def evaluate_category(
         scores: (N,) the method's image scores.
         labels: (N,) True for an anomalous image. They come from the dataset and not from the masks: a small defect can
             vanish from a mask that is resized, and its image stays anomalous.
-        maps: (N, H, W) anomaly maps.
+        maps: (N, H, W) anomaly maps, or None of a method that gives none.
         masks: (N, H, W) booleans, True = defect, or None for a category that has no masks.
         protocol: image-score rule, resolution of the pixel metrics, AUPRO limit and connectivity.
 
@@ -62,12 +65,13 @@ def evaluate_category(
         ContractError: scores or maps of another shape or type, or not finite.
         DataError: labels or masks that do not fit the maps, or a defect in an image labelled good.
     """
-    check_maps(maps)
     flags = checked_labels(labels)
-    if len(flags) != len(maps):
-        raise DataError(f"Expected as many labels as maps, got {len(flags)} and {len(maps)}. Give one an image.")
+    if maps is not None:
+        check_maps(maps)
+        if len(flags) != len(maps):
+            raise DataError(f"Expected as many labels as maps, got {len(flags)} and {len(maps)}. Give one an image.")
     images = _level("image", lambda: _images(image_scores(scores, maps, protocol), flags), protocol)
-    pixels = _level("pixel", lambda: _pixels(*at_side(maps, masks, protocol.pixel_side), flags, protocol), protocol)
+    pixels = _level("pixel", lambda: _pixels(maps, flags, masks, protocol), protocol)
     return CategoryMetrics(images.values | pixels.values, images.reasons | pixels.reasons)
 
 
@@ -109,7 +113,10 @@ def _images(scores: ArrayLike, flags: Flags) -> Scored:
     return Scored.of(values, flags)
 
 
-def _pixels(maps: Values, masks: Flags | None, flags: Flags, protocol: Protocol) -> Scored:
+def _pixels(maps: Values | None, flags: Flags, masks: Flags | None, protocol: Protocol) -> Scored:
+    if maps is None:
+        raise UndefinedMetricError(NO_MAPS)
+    maps, masks = at_side(maps, masks, protocol.pixel_side)
     if masks is None:
         raise UndefinedMetricError("no masks")
     check_masks(masks, maps.shape)
@@ -120,16 +127,24 @@ def _pixels(maps: Values, masks: Flags | None, flags: Flags, protocol: Protocol)
     return Scored(*split_pixels(maps, masks), maps, masks, protocol.aupro_limit, protocol.aupro_connectivity)
 
 
-def image_scores(scores: ArrayLike, maps: Values, protocol: Protocol) -> NDArray[np.number[Any]]:
+def image_scores(scores: ArrayLike, maps: Values | None, protocol: Protocol) -> NDArray[np.number[Any]]:
     """Return the image scores that the protocol ranks: the method's, or the maximum of each smoothed map.
 
     Args:
         scores: (N,) the method's image scores.
-        maps: (N, H, W) anomaly maps.
+        maps: (N, H, W) anomaly maps, or None of a method that gives none.
         protocol: image-score rule and the Gaussian's standard deviation in pixels.
+
+    Raises:
+        ContractError: the rule needs maps and there are none.
     """
     if protocol.image_score == "method":
         return np.asarray(scores)
+    if maps is None:
+        raise ContractError(
+            f"Expected maps for the image scores of protocol {protocol.name}, got none. Take a protocol whose image "
+            "score is the method's."
+        )
     sigma = protocol.image_score_sigma
     return np.array([ndimage.gaussian_filter(one, sigma).max() for one in maps], maps.dtype)
 
@@ -172,7 +187,8 @@ def aggregate(
                 # an exact sum, so that the order of the categories changes nothing
                 means[group] = math.fsum(present) / len(present)
             else:
-                lacks[group] = "no category has it" if categories else "no categories"
+                mapless = {lacks.get(category) for category in categories} == {NO_MAPS}
+                lacks[group] = NO_MAPS if mapless else "no category has it" if categories else "no categories"
         if has:
             by_group[metric] = has | means
         if lacks:

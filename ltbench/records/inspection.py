@@ -46,6 +46,6 @@ def diagnostics_of(record: RunRecord) -> dict[str, Any]:
     if not diagnostics:
         raise SpecError(
             f"Expected diagnostics in run {record.spec.hash}, got none: {record.method.title} notes nothing about its "
-            "training images. TailedCore does."
+            "training images. TailedCore and RegAD do."
         )
     return diagnostics

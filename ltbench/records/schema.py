@@ -16,11 +16,17 @@ from typing import Any
 
 from ltbench.errors import DataError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 Values = dict[str, Any]
 
-UPGRADES: Mapping[int, Callable[[Values], Values]] = {}
+
+def _with_maps(values: Values) -> Values:
+    """Version 2 notes whether the method gives maps; before it, every method did."""
+    return values | {"method": {"has_maps": True} | values["method"]}
+
+
+UPGRADES: Mapping[int, Callable[[Values], Values]] = {1: _with_maps}
 """Version -> what turns a record of it into one of the next version."""
 
 

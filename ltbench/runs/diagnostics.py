@@ -1,10 +1,11 @@
 """What a method noted about its training images, joined with what the split knows of them.
 
-A method notes by position and knows no labels; the runner joins when the method is done. Two notes are understood:
+A method notes by position and knows no labels; the runner joins when the method is done. These notes are understood:
 
 - `tails`: `indices` of the training images it took to be of rare categories, and `kappa`, the category size that it
   estimated for each training image (TailSampler);
-- `memories`: for each memory bank, `by_image`, how many of its patches come from each training image.
+- `memories`: for each memory bank, `by_image`, how many of its patches come from each training image;
+- `supports`: for each category, which training images say what is normal in it (RegAD).
 """
 
 from __future__ import annotations
@@ -38,6 +39,11 @@ def diagnose(notes: Mapping[str, Any], order: Sequence[str], split: Split) -> di
         found["memories"] = {
             name: _memory(dict(zip(order, memory["by_image"], strict=True)), roles)
             for name, memory in notes["memories"].items()
+        }
+    if "supports" in notes:
+        found["supports"] = {
+            category: [{"path": order[index], "role": roles[order[index]]} for index in indices]
+            for category, indices in notes["supports"].items()
         }
     return found
 

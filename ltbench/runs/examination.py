@@ -18,7 +18,7 @@ from ltbench.core import Dataset, Metrics, Prediction, Protocol, Sample, Split, 
 from ltbench.datasets.images import DiskImages
 from ltbench.datasets.masks import read_mask
 from ltbench.errors import ContractError, DataError
-from ltbench.method import ImageSet, Method
+from ltbench.method import ImageSet, Method, MethodInfo
 from ltbench.metrics.groups import aggregate, evaluate_category, image_scores
 from ltbench.records.maps import write_maps
 from ltbench.runs.progress import ConsoleProgress
@@ -78,12 +78,12 @@ class Examination:
                 prediction = _predict(method, images, category)
             with measured("evaluate"):
                 values[category], reasons[category] = self._evaluate(prediction, paths)
-            ranked = image_scores(prediction.scores, prediction.maps, self.protocol)
+            ranked = image_scores(prediction.scores, _maps(prediction), self.protocol)
             scores[category] = [
                 {"path": path, "defect_type": self.dataset.by_path[path].defect_type, "score": float(score)}
                 for path, score in zip(paths, ranked, strict=True)
             ]
-            if maps is not None:
+            if maps is not None and prediction.has_maps:
                 write_maps(maps, category, prediction.maps)
         metrics, missing = aggregate(values, reasons, self.split.high, self.split.low)
         return Findings(metrics, missing, scores)
@@ -91,8 +91,8 @@ class Examination:
     def _evaluate(self, prediction: Prediction, paths: list[str]) -> tuple[dict[str, float], dict[str, str]]:
         samples = [self.dataset.by_path[path] for path in paths]
         labels = np.array([sample.is_anomalous for sample in samples])
-        masks = read_masks(self.dataset, samples, self.protocol)
-        return evaluate_category(prediction.scores, labels, prediction.maps, masks, self.protocol)
+        masks = read_masks(self.dataset, samples, self.protocol) if prediction.has_maps else None
+        return evaluate_category(prediction.scores, labels, _maps(prediction), masks, self.protocol)
 
 
 class LearningCurve:
@@ -157,10 +157,15 @@ def read_masks(dataset: Dataset, samples: Sequence[Sample], protocol: Protocol) 
     return np.stack([read_mask(dataset, sample, protocol) for sample in samples])
 
 
+def _maps(prediction: Prediction) -> NDArray[np.float32] | None:
+    return prediction.maps if prediction.has_maps else None
+
+
 def _predict(method: Method, images: ImageSet, category: str) -> Prediction:
     try:
         prediction = method.predict(images)
-        prediction.check(len(images), images.size)
+        info: MethodInfo = getattr(method, "run_info", method.info)
+        prediction.check(len(images), images.size, has_maps=info.has_maps)
     except ContractError as error:
         raise ContractError(f"{method.info.name}, predicting {category}: {error}") from error
     return prediction

@@ -26,6 +26,7 @@ class Harness:
         memory_limit: bytes that the process may take, or None.
         eval_every: epochs between two points of a learning curve; 0 for none.
         checkpoint_minutes: minutes between two checkpoints of a training.
+        data_root: folder of the datasets, for methods that train on annotated images of another one.
     """
 
     results: Path
@@ -38,6 +39,7 @@ class Harness:
     memory_limit: int | None = None
     eval_every: int = 0
     checkpoint_minutes: float = 10.0
+    data_root: Path | None = None
 
     @classmethod
     def of(

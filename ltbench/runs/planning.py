@@ -10,8 +10,8 @@ from ltbench.contract.parameters import identifying, plain, resolve
 from ltbench.contract.registry import choose_preset, method_class
 from ltbench.core import Dataset, Protocol, RunSpec, Split
 from ltbench.datasets.index import SOURCES
-from ltbench.errors import NotApplicableError
-from ltbench.method import Method, MethodInfo
+from ltbench.errors import NotApplicableError, SpecError
+from ltbench.method import ChecksInputs, Method, MethodInfo
 from ltbench.protocols import DEFAULT_PROTOCOL, protocol_named
 from ltbench.splits.checking import check_images, check_split, mask_notes, told_of_dark_images, told_of_masks
 
@@ -92,10 +92,12 @@ def check_plan(planned: Plan, split: Split, dataset: Dataset) -> Prospects:
 
     Raises:
         NotApplicableError: the method cannot train on the split.
+        LtbenchError: what the method needs beside the images is not there (`check_inputs`).
         DataError: the split names images that the dataset lacks or calls otherwise, a mask does not fit its image, or
             a test image or mask cannot be read.
     """
     check_applicable(planned, split)
+    check_inputs(planned)
     check_split(split, dataset)
     return prospects(split, dataset, planned.spec.protocol)
 
@@ -113,10 +115,48 @@ def prospects(split: Split, dataset: Dataset, protocol: Protocol) -> Prospects:
     return Prospects({name: value for name, value in notes.items() if value}, told)
 
 
+def auxiliary_of(planned: Plan) -> str | None:
+    """Return the name of the annotated dataset that a plan trains on besides, or None.
+
+    Raises:
+        SpecError: its method uses one, and the hyper-parameter `auxiliary` names none.
+    """
+    if not planned.info.uses_annotated_data:
+        return None
+    name = planned.values.get("auxiliary")
+    if not isinstance(name, str) or not name:
+        raise SpecError(
+            f"Expected an annotated dataset for {planned.info.title}, got none. Name another than the tested one: "
+            "-p auxiliary=visa."
+        )
+    return name
+
+
 def check_applicable(planned: Plan, split: Split) -> None:
-    """Raise `NotApplicableError` with the reason where a method cannot train on a split."""
+    """Raise `NotApplicableError` with the reason where a method cannot train on a split, or its protocol needs maps.
+
+    Raises:
+        SpecError: an annotated dataset is needed, and none is named.
+    """
+    protocol = planned.spec.protocol
+    if not planned.info.has_maps and protocol.image_score != "method":
+        raise NotApplicableError(
+            f"{planned.info.title} gives no maps, and protocol {protocol.name} takes an image's score from its map"
+        )
+    if auxiliary_of(planned) == split.dataset:
+        raise NotApplicableError(
+            f"{planned.info.title} trains on the annotated test images of {split.dataset} here, and {split.name} tests "
+            "on them; name another dataset (-p auxiliary=NAME)"
+        )
     if (reason := why_not_applicable(planned.info, split)) is not None:
         raise NotApplicableError(reason)
+
+
+def check_inputs(planned: Plan) -> None:
+    """Raise the method's own `LtbenchError` where it offers `check_inputs` and lacks what its hyper-parameters name."""
+    method = planned.method(**planned.values)
+    if isinstance(method, ChecksInputs):
+        method.check_inputs()
 
 
 def why_not_applicable(info: MethodInfo, split: Split) -> str | None:

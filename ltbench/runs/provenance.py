@@ -33,15 +33,30 @@ FOLDER = "digests"
 ORIGIN = "origin.json"
 """The file beside checkpoints that says what they were trained on."""
 
+BACKBONE = "backbone"
+"""The hyper-parameter that names a network of timm, beside `weights`."""
+
 OWN = ("methods", "ltbench")
+
+AUXILIARY = "auxiliary"
+"""What the digests' paths of an annotated dataset begin with."""
 
 Digests = Mapping[str, str]
 """Path in the dataset -> size and sha256 of the file."""
 
 
-def split_digests(split: Split, dataset: Dataset) -> Digests:
-    """Return the digest of every image and mask of a split; what has not been touched since is not read again."""
+def split_digests(split: Split, dataset: Dataset, auxiliary: Dataset | None = None) -> Digests:
+    """Return the digest of every image and mask of a run; what has not been touched since is not read again.
+
+    Args:
+        split: which images train and test.
+        dataset: where they are.
+        auxiliary: the annotated dataset that the method trains on besides, whose paths begin with "auxiliary/NAME/".
+    """
     files = split_files(dataset, split)
+    if auxiliary is not None:
+        paths = [path for sample in auxiliary.test for path in (sample.path, sample.mask) if path is not None]
+        files |= {f"{AUXILIARY}/{auxiliary.name}/{path}": auxiliary.file(path) for path in paths}
     found = digests_of(files.values())
     return {path: found[file] for path, file in files.items()}
 
@@ -51,14 +66,15 @@ def provenance(method: type[Method], values: Mapping[str, Any], digests: Digests
 
     Args:
         method: the method's class.
-        values: its hyper-parameters; those that name a file or a folder are taken for weights.
+        values: its hyper-parameters; those that name a file or a folder are taken for weights, and `backbone` for the
+            name of its pretrained ones.
         digests: of the images and masks.
     """
     package, version, source = _code_of(method)
     return {
         "images": sha256_of(dict(digests)),
         "files": len(digests),
-        "weights": {name: text for name, value in values.items() if (text := _weights_of(value))},
+        "weights": {name: text for name, value in values.items() if (text := _weights_of(value))} | _pretrained(values),
         "package": package,
         "version": version,
         "source": source,
@@ -89,9 +105,7 @@ def what_changed(results: Path, record: RunRecord, now: Mapping[str, Any], diges
     parts = []
     if before["images"] != now["images"]:
         parts.append(_images_changed(results / FOLDER / f"{before['images']}.json", digests, split))
-    if before["weights"] != now["weights"]:
-        names = {*before["weights"], *now["weights"]}
-        changed = sorted(name for name in names if before["weights"].get(name) != now["weights"].get(name))
+    if changed := _weights_changed(before["weights"], now["weights"]):
         parts.append(f"the weights that {', '.join(changed)} names changed")
     if (before["package"], before["version"]) != (now["package"], now["version"]):
         parts.append(f"{before['package']} {before['version']} is {now['package']} {now['version']}")
@@ -114,16 +128,28 @@ def keep_checkpoints(folder: Path, now: Mapping[str, Any], say: Callable[[str], 
 
     Checkpoints of before this was written down are gone on from.
     """
-    file, own = folder / ORIGIN, sha256_of(dict(now))
+    file = folder / ORIGIN
     if file.exists():
-        with suppress(OSError, ValueError):
-            if json.loads(file.read_text(encoding="utf-8")) == own:
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            before = json.loads(file.read_text(encoding="utf-8"))
+            if {**before, "weights": now["weights"]} == now and not _weights_changed(before["weights"], now["weights"]):
                 return
         say("training anew: the checkpoints are of other images, weights or code")
         shutil.rmtree(folder)
     elif any(folder.glob("*.safetensors")):
         return
-    write_whole(file, json.dumps(own).encode("ascii"))
+    write_whole(file, canonical_json(dict(now)).encode("ascii"))
+
+
+def with_new_weights(origin: Mapping[str, Any], method: type[Method], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the provenance of a run with the weights beside that it has downloaded."""
+    return {**origin, "weights": {**provenance(method, values, {})["weights"], **origin["weights"]}}
+
+
+def _weights_changed(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    """Return the hyper-parameters whose weights changed; pretrained ones that are not on this machine have not."""
+    gone = {BACKBONE: before.get(BACKBONE)}
+    return sorted(name for name, digest in before.items() if now.get(name, gone.get(name)) != digest)
 
 
 def _images_changed(file: Path, digests: Digests, split: Split) -> str:
@@ -136,9 +162,14 @@ def _images_changed(file: Path, digests: Digests, split: Split) -> str:
     part_of = {path: ("test images", category) for category, paths in split.test.items() for path in paths}
     for category, images in split.train.items():
         part_of |= dict.fromkeys((*images.normal, *images.contaminant), ("training images", category))
-    counts = Counter(part_of.get(path, ("masks", path.split("/")[0])) for path in changed)
+    counts = Counter(part_of.get(path, _other_part(path)) for path in changed)
     told = ", ".join(f"{count} {part} of {category}" for (part, category), count in sorted(counts.items()))
     return f"{told} changed, {changed[0]} first"
+
+
+def _other_part(path: str) -> tuple[str, str]:
+    first, second = path.split("/")[:2]
+    return ("annotated images and masks", second) if first == AUXILIARY else ("masks", first)
 
 
 def _weights_of(value: object) -> str:
@@ -154,6 +185,19 @@ def _weights_of(value: object) -> str:
             found = digests_of(files)
             return sha256_of({file.relative_to(path).as_posix(): found[file] for file in files})
     return ""
+
+
+def _pretrained(values: Mapping[str, Any]) -> dict[str, str]:
+    """Return the digest of the pretrained weights of a hyper-parameter `backbone`, from a package or the hub's cache.
+
+    Weights that are not there are left out: what reads them downloads them, or fails.
+    """
+    if values.get("weights") != "pretrained" or not isinstance(name := values.get(BACKBONE), str):
+        return {}
+    from ltbench.blocks.features.weights import local_file  # torch, which a method with a backbone has loaded by now
+
+    file = local_file(name)
+    return {} if file is None else {BACKBONE: digests_of([file.resolve()])[file.resolve()]}
 
 
 def _code_of(method: type[Method]) -> tuple[str, str, str]:

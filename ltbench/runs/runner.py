@@ -18,7 +18,7 @@ from ltbench.core import Dataset, Split
 from ltbench.datasets.images import DiskImages
 from ltbench.datasets.index import load_dataset, load_listing, locate
 from ltbench.errors import DataError
-from ltbench.method import Runtime
+from ltbench.method import AnnotatedImageSet, Runtime
 from ltbench.records.failures import Failure, clear_failure, write_failure
 from ltbench.records.record import (
     MAPS,
@@ -30,6 +30,7 @@ from ltbench.records.record import (
     run_folder,
     write_record,
 )
+from ltbench.runs.auxiliary import auxiliary_dataset, lent, run_digests
 from ltbench.runs.claims import Claim, claimed
 from ltbench.runs.diagnostics import diagnose
 from ltbench.runs.environment import environment, peak_memory
@@ -38,7 +39,7 @@ from ltbench.runs.harness import Harness
 from ltbench.runs.memory import MemoryPlan, image_counts, plan_memory
 from ltbench.runs.planning import Plan, check_applicable, check_plan, plan
 from ltbench.runs.progress import ConsoleProgress, Position
-from ltbench.runs.provenance import keep_checkpoints, keep_digests, provenance, refuse_stale, split_digests
+from ltbench.runs.provenance import keep_checkpoints, keep_digests, provenance, refuse_stale, with_new_weights
 from ltbench.splits.files import find_split
 from ltbench.splits.noise import shortfalls
 
@@ -83,7 +84,7 @@ def run_by_name(
     root = locate(found.dataset, data_root)
     if not root.exists():
         harness.progress.say(f"drawing {found.dataset} into {root}, once (about half a minute)")
-    return run(planned, found, load_dataset(found.dataset, data_root), harness)
+    return run(planned, found, load_dataset(found.dataset, data_root), replace(harness, data_root=data_root))
 
 
 def run(planned: Plan, split: Split, dataset: Dataset, harness: Harness) -> Outcome:
@@ -99,6 +100,9 @@ def run(planned: Plan, split: Split, dataset: Dataset, harness: Harness) -> Outc
     """
     check_applicable(planned, split)
     folder, spec = run_folder(harness.results, planned.spec), planned.spec
+    if harness.save_maps and not planned.info.has_maps:
+        harness.progress.say(f"{planned.info.title} gives no maps: there are none to keep (--save-maps)")
+        harness = replace(harness, save_maps=False)
     if (record := _finished(folder, harness)) is not None:
         return _found(record, planned, split, dataset, harness)
     with claimed(harness.results, spec.hash, _describe(planned, harness.progress), wait=harness.wait) as claim:
@@ -118,7 +122,7 @@ def run(planned: Plan, split: Split, dataset: Dataset, harness: Harness) -> Outc
 def _found(record: RunRecord, planned: Plan, split: Split, dataset: Dataset, harness: Harness) -> Outcome:
     """Return a finished run, or raise `SpecError` if it is of other images, weights or code than there are now."""
     if record.provenance is not None:
-        digests = split_digests(split, dataset)
+        digests = run_digests(split, dataset, auxiliary_dataset(planned, harness.data_root))
         now = provenance(planned.method, planned.values, digests)
         refuse_stale(harness.results, record, now, digests, split)
     return Outcome(record, run_folder(harness.results, planned.spec), reused=True)
@@ -151,14 +155,17 @@ def _record(planned: Plan, split: Split, dataset: Dataset, harness: Harness, cla
     ahead = check_plan(planned, split, dataset)
     for sentence in ahead.told:
         harness.progress.say(sentence)
-    digests = split_digests(split, dataset)
+    auxiliary = auxiliary_dataset(planned, harness.data_root)
+    digests = run_digests(split, dataset, auxiliary)
+    annotated, note = lent(auxiliary, planned, digests)
     origin = provenance(planned.method, planned.values, digests)
     keep_checkpoints(checkpoints_folder(harness.results, planned.spec.hash), origin, harness.progress.say)
     memory = _plan_memory(planned, split, harness)
     with new_folder(run_folder(harness.results, planned.spec)) as temporary:
         (maps := temporary / MAPS).mkdir()
-        record = _run(planned, split, dataset, harness, maps, memory)
-        record = replace(record, provenance=origin, notes={**record.notes, **ahead.notes})
+        record = _run(planned, split, dataset, harness, maps, memory, annotated)
+        origin = with_new_weights(origin, planned.method, planned.values)
+        record = replace(record, provenance=origin, notes={**record.notes, **ahead.notes, **note})
         claim.check()
         if not harness.save_maps:
             maps.rmdir()
@@ -182,7 +189,13 @@ def _plan_memory(planned: Plan, split: Split, harness: Harness) -> MemoryPlan | 
 
 
 def _run(
-    planned: Plan, split: Split, dataset: Dataset, harness: Harness, maps: Path, limits: MemoryPlan | None
+    planned: Plan,
+    split: Split,
+    dataset: Dataset,
+    harness: Harness,
+    maps: Path,
+    limits: MemoryPlan | None,
+    annotated: AnnotatedImageSet | None,
 ) -> RunRecord:
     spec, progress = planned.spec, harness.progress
     progress.seconds.clear()
@@ -199,6 +212,7 @@ def _run(
         checkpoint_minutes=harness.checkpoint_minutes,
         after_epoch=curve,
         progress=progress,
+        auxiliary=annotated,
     )
     if limits is not None:
         scratch = scratch_folder() if limits.streamed else None

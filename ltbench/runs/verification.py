@@ -95,7 +95,9 @@ class _Check:
         except (OSError, ValueError, KeyError, TypeError, AttributeError, LtbenchError) as error:
             self.faults.append(f"{RECORD} cannot be read: {error}")
             return
-        if (self.folder / MAPS).is_dir():
+        if not record.method.has_maps:
+            self._no_maps(record)
+        elif (self.folder / MAPS).is_dir():
             self._maps(record)
 
     def checkpoints(self, folder: Path) -> None:
@@ -116,6 +118,17 @@ class _Check:
             values[category], reasons[category] = evaluate_images(scores, labels, record.spec.protocol)
         self._compare(record, values, reasons, _ids("image", record), "scores")
         self.checked.append("image metrics")
+
+    def _no_maps(self, record: RunRecord) -> None:
+        """Note pixel metrics and maps of a method that gives none."""
+        self.faults += [
+            f"{metric}: values in the record, and {record.method.title} gives no maps"
+            for metric in _ids("pixel", record)
+            if record.metrics.get(metric)
+        ]
+        if (self.folder / MAPS).is_dir():
+            self.faults.append(f"maps beside the record, and {record.method.title} gives none")
+        self.checked.append("no pixel metrics, as the method gives no maps")
 
     def _maps(self, record: RunRecord) -> None:
         """Check the maps, and the pixel metrics that they give where there are masks."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from ltbench.contract.parameters import plain
 from ltbench.core import Protocol, Split, sha256_of
@@ -16,9 +16,10 @@ from ltbench.executors.cells import Cell, Settings, cell_dataset, find_cell_spli
 from ltbench.records.failures import read_failure
 from ltbench.records.record import RECORD, RunRecord, read_record, stream_records
 from ltbench.runs import claims
+from ltbench.runs.auxiliary import auxiliary_dataset
 from ltbench.runs.environment import parse_size
 from ltbench.runs.memory import image_counts, plan_memory
-from ltbench.runs.planning import Plan, check_applicable, check_plan, plan
+from ltbench.runs.planning import Plan, auxiliary_of, check_applicable, check_inputs, check_plan, plan
 from ltbench.runs.provenance import Digests, provenance, split_digests, what_changed
 from ltbench.sweeps.grid import Request
 from ltbench.sweeps.timings import Timings
@@ -110,9 +111,11 @@ class _Results:
         self.problems: list[str] = []
         self.told: dict[_Checked, tuple[str, ...]] = {}
         self._refusals: dict[_Checked, DataError] = {}
+        self._inputs: dict[tuple[str, str], LtbenchError | None] = {}
         self.running = claims.held(folder)
         self.records: dict[str, RunRecord] = {}
-        self._digests: dict[str, Digests] = {}
+        self._digests: dict[tuple[str, str | None], Digests] = {}
+        self._provenance: dict[tuple[str, str, str], Mapping[str, Any]] = {}
         for record in stream_records(folder, self.problems):
             with suppress(DataError):  # damaged within its scores: told where its cell is looked up
                 self.timings.add(record)
@@ -123,14 +126,19 @@ class _Results:
         record = self.records.get(resolved.spec.hash)
         if record is None or record.provenance is None:
             return None
-        if split.sha256 not in self._digests:
+        key = (split.sha256, name := auxiliary_of(resolved))
+        if key not in self._digests:
             try:
                 dataset = cell_dataset(split.dataset, settings.data_root)
+                auxiliary = None if name is None else cell_dataset(name, settings.data_root)
             except DataError:
                 return None
-            self._digests[split.sha256] = split_digests(split, dataset)
-        digests = self._digests[split.sha256]
-        now = provenance(resolved.method, resolved.values, digests)
+            self._digests[key] = split_digests(split, dataset, auxiliary)
+        digests = self._digests[key]
+        named = (split.sha256, resolved.spec.method, repr(resolved.values))
+        if named not in self._provenance:
+            self._provenance[named] = provenance(resolved.method, resolved.values, digests)
+        now = self._provenance[named]
         reason = what_changed(self.folder, record, now, digests, split)
         return _Stale(reason, record.created) if reason else None
 
@@ -151,7 +159,20 @@ class _Results:
         return "waiting", problem
 
     def check(self, resolved: Plan, split: Split, settings: Settings) -> None:
-        """Raise `LtbenchError` where something speaks against a run; cells that share images share their check."""
+        """Raise `LtbenchError` where something speaks against a run; cells that share images share their check.
+
+        So do those of one method and the same hyper-parameters, for the files that these name.
+        """
+        named = (resolved.spec.method, repr(sorted(resolved.values.items())))
+        if named not in self._inputs:
+            self._inputs[named] = None
+            try:
+                check_inputs(resolved)
+            except LtbenchError as error:
+                self._inputs[named] = error
+        if (refusal := self._inputs[named]) is not None:
+            raise refusal
+        auxiliary_dataset(resolved, settings.data_root)
         key = (split.sha256, resolved.spec.protocol)
         if key in self._refusals:
             raise self._refusals[key]

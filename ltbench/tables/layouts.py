@@ -27,12 +27,14 @@ class LayoutRow(_Strict):
         method: the method in ltbench, or None if it has none.
         presets: patterns of the presets that are the paper's setting; runs of other presets have lines of their own.
         parameters: hyper-parameters that make the row, which its runs may set beside the preset's.
+        paths: hyper-parameters that name a file or folder of the user's, wherever it lies.
     """
 
     published: str
     method: str | None = None
     presets: list[str] = Field(default_factory=lambda: ["paper*"])
     parameters: dict[str, Any] = Field(default_factory=dict)
+    paths: list[str] = Field(default_factory=list)
 
 
 class LayoutColumn(_Strict):

@@ -18,6 +18,7 @@ PRIVILEGES = {
     "uses_categories": "told the category of every image",
     "uses_training_categories": "told the category of every training image",
     "is_transductive": "scores test images jointly",
+    "uses_annotated_data": "trained on annotated test images of another dataset",
 }
 
 Reasons = Mapping[tuple[str, str], str]

@@ -82,7 +82,8 @@ def lines_of_row(
         if found.method.name != row.method or found.base not in accepted or not _has(found, row.parameters):
             continue
         own = overrides(found.method.name, found.preset, found.parameters)
-        free = None if own is None else {k: v for k, v in own.items() if k not in across and k not in row.parameters}
+        settled = {*across, *row.parameters, *(name for name in row.paths if _is_path(found.parameters.get(name)))}
+        free = None if own is None else {name: value for name, value in own.items() if name not in settled}
         if free == {} and any(fnmatchcase(found.preset, pattern) for pattern in row.presets):
             faithful.runs.append(found)
             continue
@@ -129,6 +130,10 @@ def _is_default(found: Measurement) -> bool:
         return choose_preset(method_class(found.method.name), None, found.base).name == found.preset
     except LtbenchError:  # a record of a method that is not installed
         return False
+
+
+def _is_path(value: object) -> bool:
+    return isinstance(value, str) and any(mark in value for mark in "/\\")
 
 
 def _has(found: Measurement, parameters: Mapping[str, Any]) -> bool:

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from ltbench.blocks.networks.attention import Grid, MultiheadAttention, blocking, neighbours, undrawn_linear
+from ltbench.blocks.networks.attention import Grid, blocking, default_attention, default_linear, neighbours
 from ltbench.blocks.training.draws import Draws
 from ltbench.errors import SpecError
 
@@ -158,21 +158,6 @@ class ReferenceLayer(nn.Module):
         beyond = self.mlka(x, reference, x, self.mlka_mask)
         y = self.norm1(self.weights[0] * local + self.weights[1] * beyond)
         return self.norm2(y + self.fc2(F.gelu(self.fc1(y))))  # type: ignore[no-any-return]
-
-
-def default_linear(inputs: int, outputs: int, generator: torch.Generator) -> nn.Linear:
-    """Return a linear layer with torch's initial values, U(-1/sqrt(inputs), 1/sqrt(inputs)), from `generator`."""
-    layer = undrawn_linear(inputs, outputs)
-    for parameter in (layer.weight, layer.bias):
-        nn.init.uniform_(parameter, -1 / math.sqrt(inputs), 1 / math.sqrt(inputs), generator=generator)
-    return layer
-
-
-def default_attention(width: int, heads: int, generator: torch.Generator) -> MultiheadAttention:
-    """Return attention with the initial values of torch.nn.MultiheadAttention, from `generator`."""
-    output = default_linear(width, width, generator)
-    nn.init.zeros_(output.bias)
-    return MultiheadAttention(width, heads, 0.0, output, generator)
 
 
 def differences(rebuilt: Tensor, clean: Tensor) -> Tensor:

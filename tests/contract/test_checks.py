@@ -371,6 +371,42 @@ def test_a_transductive_method_may_depend_on_the_batch() -> None:
     assert _result("order_and_batch", Subject(Declared)) == ""
 
 
+@dataclass
+class ScoresAlone(Sound):
+    """Scores images by the mean of the map that it does not give.
+
+    Args:
+        scale: factor.
+    """
+
+    info: ClassVar[MethodInfo] = MethodInfo("scores_alone", "Scores alone", has_maps=False)
+
+    def predict(self, images: ImageSet) -> Prediction:
+        return Prediction(super().predict(images).maps.mean(axis=(1, 2)))
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+def test_a_method_without_maps_that_declares_it_passes(check: Callable[[Subject], None]) -> None:
+    assert run_check(check, Subject(ScoresAlone)).reason == ""
+
+
+def test_a_method_must_declare_whether_it_gives_maps() -> None:
+    @dataclass
+    class Undeclared(ScoresAlone):
+        """Gives no maps."""
+
+        info: ClassVar[MethodInfo] = MethodInfo("undeclared", "Undeclared")
+
+    @dataclass
+    class Mapped(Sound):
+        """Gives maps."""
+
+        info: ClassVar[MethodInfo] = MethodInfo("mapped", "Mapped", has_maps=False)
+
+    assert "declare has_maps=False" in _result("prediction", Subject(Undeclared))
+    assert "Declare has_maps=True" in _result("prediction", Subject(Mapped))
+
+
 def test_a_method_that_reads_categories_without_saying_so_is_caught() -> None:
     @dataclass
     class Peeks(Sound):
@@ -381,6 +417,25 @@ def test_a_method_that_reads_categories_without_saying_so_is_caught() -> None:
             return super().fit(train, runtime)
 
     assert "uses_categories" in _result("fit_returns_self", Subject(Peeks))
+
+
+def test_a_method_that_uses_annotated_images_without_saying_so_is_caught() -> None:
+    @dataclass
+    class Taught(Sound):
+        """Looks at another dataset's defects."""
+
+        def fit(self, train: ImageSet, runtime: Runtime) -> Self:
+            assert any(runtime.annotated.labels)
+            return super().fit(train, runtime)
+
+    @dataclass
+    class SaysSo(Taught):
+        """Says so."""
+
+        info: ClassVar[MethodInfo] = MethodInfo("says_so", "Says so", uses_annotated_data=True)
+
+    assert "uses_annotated_data" in _result("fit_returns_self", Subject(Taught))
+    assert _result("fit_returns_self", Subject(SaysSo)) == ""
 
 
 def test_a_defect_of_the_method_keeps_its_traceback() -> None:

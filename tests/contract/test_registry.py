@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator
@@ -10,8 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from ltbench.console.methods import print_methods
 from ltbench.contract import registry
-from ltbench.contract.registry import choose_preset, method_class, method_names, presets
+from ltbench.contract.registry import choose_preset, method_class, method_info, method_names, preset_names, presets
+from ltbench.doctor import _plug_ins
 from ltbench.errors import ContractError, LtbenchError, SpecError, UnknownNameError
 
 METHOD_SOURCE = """
@@ -82,11 +86,44 @@ def test_a_plugin_of_another_name_is_an_error(plugin: Path) -> None:
         method_class("mine")
 
 
-def test_a_name_taken_twice_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_name_taken_twice_is_left_out_until_it_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     entry = EntryPoint("patchcore", "elsewhere.method", registry.GROUP)
     monkeypatch.setattr(registry, "entry_points", lambda group: [entry])
-    with pytest.raises(LtbenchError, match="Rename one"):
-        method_names()
+    assert "patchcore" not in method_names() and "softpatch" in method_names()
+    with pytest.raises(LtbenchError, match=r"'patchcore', got .*patchcore\.method and elsewhere\.method\. Rename one"):
+        method_class("patchcore")
+    print_methods(as_json=True)
+    out, err = capsys.readouterr()
+    assert "softpatch" in json.loads(out) and "left out: Expected one method named 'patchcore'" in err
+    assert any("patchcore is left out" in finding.text and not finding.is_problem for finding in _plug_ins())
+
+
+@pytest.mark.parametrize(
+    ("source", "told"),
+    [
+        (METHOD_SOURCE.format(name="yours"), "'yours'"),
+        ("1 / 0", "ZeroDivisionError"),
+        ("import nothing_of_that_name", "ModuleNotFoundError"),
+        ("def", "SyntaxError"),
+    ],
+)
+def test_a_broken_plugin_breaks_no_list(
+    plugin: Path, source: str, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (plugin / "method.py").write_text(source)
+    print_methods(as_json=True)
+    out, err = capsys.readouterr()
+    assert "patchcore" in json.loads(out) and "mine" not in json.loads(out)
+    assert "left out" in err and told in err and err.count("\n") == 1
+    with pytest.raises(LtbenchError, match=told):
+        method_class("mine")
+    assert [finding.text for finding in _plug_ins()] == ["mine cannot be used"]
+
+
+def test_doctor_names_a_sound_plugin(plugin: Path) -> None:
+    assert [finding.text for finding in _plug_ins()] == ["mine, of another package"]
 
 
 def test_presets_of_a_plugin(plugin: Path) -> None:
@@ -109,3 +146,19 @@ def test_a_preset_file_that_makes_no_sense_is_an_error(plugin: Path, text: str) 
     (plugin / "presets.yaml").write_text(text)
     with pytest.raises(SpecError, match=r"presets\.yaml"):
         presets(method_class("mine"))
+
+
+def test_what_a_method_says_of_itself_is_read_without_importing_it() -> None:
+    """In a process of its own: torch takes seconds to import."""
+    code = (
+        "import sys; from ltbench.contract.registry import method_info, method_names, preset_names;"
+        "[(method_info(name), preset_names(name)) for name in method_names()];"
+        "assert not {'torch', 'timm'} & set(sys.modules), 'a method was imported'"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("name", method_names())
+def test_what_is_read_is_what_the_class_says(name: str) -> None:
+    assert method_info(name) == method_class(name).info
+    assert preset_names(name) == list(presets(method_class(name)))

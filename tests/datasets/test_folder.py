@@ -10,8 +10,9 @@ from ltbench.datasets.folder import SOURCE, files_of, index_tree, numbered_listi
 from ltbench.datasets.index import load_dataset, source_named
 from ltbench.datasets.verify import images_below
 from ltbench.errors import DataError
+from tests.shared import SHARED
 
-INDUSTRIAL8 = Path(__file__).resolve().parents[2] / ".." / "shared" / "data" / "industrial8"
+INDUSTRIAL8 = SHARED / "data" / "industrial8"
 
 Make = Callable[..., None]
 

@@ -11,8 +11,9 @@ from ltbench.datasets import mvtec
 from ltbench.datasets.index import load_dataset, locate
 from ltbench.datasets.source import DatasetSource
 from ltbench.errors import DataError
+from tests.shared import SHARED
 
-COUNTS_CSV = Path(__file__).resolve().parents[2] / ".." / "shared" / "splits" / "mvtec_counts.csv"
+COUNTS_CSV = SHARED / "splits" / "mvtec_counts.csv"
 
 
 def test_the_listing_has_the_published_totals() -> None:

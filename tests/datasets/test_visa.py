@@ -11,8 +11,9 @@ from ltbench.datasets.index import load_dataset, load_listing
 from ltbench.datasets.masks import read_mask
 from ltbench.errors import DataError
 from ltbench.protocols import PROTOCOLS
+from tests.shared import SHARED
 
-CSV = Path(__file__).resolve().parents[2] / ".." / "shared" / "splits" / "visa_1cls.csv"
+CSV = SHARED / "splits" / "visa_1cls.csv"
 
 Convert = Callable[..., None]
 

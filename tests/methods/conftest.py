@@ -6,7 +6,8 @@ import os
 
 import pytest
 
-from tests.methods.reference import SHARED, Reference
+from tests.methods.reference import Reference
+from tests.shared import SHARED
 
 
 @pytest.fixture(scope="session")

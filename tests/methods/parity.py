@@ -7,7 +7,7 @@ import re
 from safetensors.torch import load_file
 from torch import Tensor
 
-from tests.methods.reference import SHARED
+from tests.shared import SHARED
 
 FOLDER = SHARED / "reference" / "parity"
 

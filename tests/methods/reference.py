@@ -23,8 +23,8 @@ from ltbench.runs.harness import Harness
 from ltbench.runs.planning import plan
 from ltbench.runs.runner import run
 from ltbench.splits.importers import import_list
+from tests.shared import SHARED
 
-SHARED = Path(__file__).resolve().parents[3] / "shared"
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="needs ../shared")
 
 LISTS = 3

@@ -23,6 +23,7 @@ from ltbench.metrics import (
     metric_ids,
     pixel_metrics,
 )
+from ltbench.metrics.groups import NO_MAPS
 from ltbench.protocols import PROTOCOLS
 
 COMMON, RLR = PROTOCOLS["common"], PROTOCOLS["rlr"]
@@ -40,6 +41,22 @@ def scores() -> NDArray[np.float32]:
 @pytest.fixture
 def labels(smooth: Smooth) -> NDArray[np.bool_]:
     return np.asarray(smooth[1].any(axis=(1, 2)))
+
+
+def test_a_group_without_maps_says_so_and_a_mixed_one_does_not() -> None:
+    lacks = {"a": {"pixel_auroc": NO_MAPS}, "b": {"pixel_auroc": NO_MAPS}, "c": {"pixel_auroc": "no masks"}}
+    found = aggregate({"a": {}, "b": {}, "c": {}}, lacks, ("a", "b"), ("c",))
+    assert found.reasons["pixel_auroc"]["high"] == NO_MAPS
+    assert found.reasons["pixel_auroc"]["low"] == found.reasons["pixel_auroc"]["avg"] == "no category has it"
+
+
+def test_without_maps_there_are_image_metrics_alone() -> None:
+    labels = np.array([False, True])
+    found = evaluate_category(np.array([0.1, 0.9], np.float32), labels, None, None, COMMON)
+    assert found.values["image_auroc"] == 1
+    assert {name for name, why in found.reasons.items() if why == NO_MAPS} == set(PIXEL_IDS)
+    with pytest.raises(ContractError, match="Expected maps for the image scores of protocol rlr"):
+        image_scores(np.zeros(2, np.float32), None, RLR)
 
 
 def test_ids_and_values(smooth: Smooth, scores: NDArray[np.float32], labels: NDArray[np.bool_]) -> None:

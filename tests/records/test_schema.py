@@ -9,21 +9,27 @@ from typing import Any
 import pytest
 
 from ltbench.errors import DataError
+from ltbench.records.integrity import checked
 from ltbench.records.record import RunRecord
 from ltbench.records.schema import SCHEMA_VERSION, UPGRADES, upgraded
 
 GOLDEN = sorted((Path(__file__).resolve().parents[1] / "golden" / "records").glob("v*.json"))
 """A record of each version as it was written, `v<version>.json`; they are never rewritten.
 
-v1 was written by `ltbench run -m mean_image -s parts_step4` on the test fixture `parts`.
+v1 and v2 were written by `ltbench run -m mean_image -s parts_step4` on the test fixture `parts`.
 """
+
+
+def test_before_version_2_every_method_gave_maps() -> None:
+    path = next(path for path in GOLDEN if path.stem == "v1")
+    assert RunRecord.from_json(json.loads(path.read_text())).method.has_maps
 
 
 @pytest.mark.parametrize("path", GOLDEN, ids=lambda path: path.stem)
 def test_old_records_are_read(path: Path) -> None:
     values = json.loads(path.read_text())
     assert values["schema_version"] == int(path.stem[1:])
-    record = RunRecord.from_json(values)
+    record = RunRecord.from_json(checked(values))
     assert record.schema_version == SCHEMA_VERSION
     assert record.spec.hash == values["run"], "an upgrade leaves the name of the run alone"
     assert record.metrics == values["metrics"] and record.scores == values["scores"]

@@ -67,3 +67,9 @@ def test_a_picture_and_the_way_to_it(tmp_path: Path, make_record: Callable[..., 
         find_run("zzzz", tmp_path)
     with pytest.raises(SpecError, match="notes nothing"):
         diagnostics_of(make_record())
+
+
+def test_supports_are_named_with_what_they_are() -> None:
+    found = diagnose({"supports": {"big": [1, 3], "rare": [0]}}, ORDER, SPLIT)["supports"]
+    assert found["big"] == [{"path": "b/bad", "role": "contaminant"}, {"path": "b/1", "role": "head"}]
+    assert found["rare"] == [{"path": "r/0", "role": "tail"}]

@@ -158,3 +158,16 @@ def test_a_category_called_like_a_group_is_refused_by_every_command(
         assert (code, f"got '{name}' in parts. Rename its folder" in " ".join(err.split())) == (2, True)
     (cell,) = json.loads(ltbench("plan", "-m", "mean_image", "-s", "parts_full", *own, "--json")[1])["cells"]
     assert (cell["state"], f"'{name}'" in cell["reason"]) == ("blocked", True)
+
+
+def test_what_a_method_needs_beside_the_images_is_checked_before_anything_else(
+    parts: Path, tmp_path: Path, ltbench: Run
+) -> None:
+    told = ("--data-root", parts, "--results", tmp_path / "results", "-p", "textures=/no/such/folder")
+    code, _, err = ltbench("run", "-m", "draem", "-s", "parts_full", "--preset", "check", *told)
+    said = " ".join(err.split())
+    assert code == 2
+    assert "Expected a folder of textures, got '/no/such/folder', which is none. Give a folder of pictures" in said
+    code, out, err = ltbench("plan", "--methods", "draem,mean_image", "--splits", "parts_full", *told[:4])
+    assert "Expected a source of textures, got none" in " ".join((out + err).split())
+    assert "mean_image" in out

@@ -15,16 +15,20 @@ from typing import Any
 import pytest
 from torch import Tensor
 
+from ltbench.blocks.features import weights
 from ltbench.blocks.training import loop
 from ltbench.blocks.training.checkpoints import write_checkpoint
+from ltbench.core import Dataset
 from ltbench.datasets import digests
+from ltbench.datasets.index import load_dataset
 from ltbench.errors import LtbenchError, SpecError
 from ltbench.records.record import RECORD, checkpoints_folder, read_record
 from ltbench.runs import provenance
 from ltbench.runs.harness import Harness
 from ltbench.runs.progress import ConsoleProgress
-from ltbench.runs.provenance import ORIGIN, source_digest
+from ltbench.runs.provenance import ORIGIN, keep_checkpoints, source_digest, what_changed, with_new_weights
 from ltbench.runs.runner import run_by_name
+from ltbench.splits.files import find_split
 from ltbench.tables.measurements import cell_of, measure
 from methods.mean_image.method import MeanImage
 from tests.sweeps.conftest import Home, home
@@ -41,6 +45,11 @@ def own(parts: Path, tmp_path: Path) -> Path:
     """A data root with a copy of `parts`."""
     shutil.copytree(parts / "parts", tmp_path / "data" / "parts")
     return tmp_path / "data"
+
+
+def load(root: Path) -> Dataset:
+    """Return the dataset `parts` below a root."""
+    return load_dataset("parts", root)
 
 
 def _touch(file: Path) -> None:
@@ -104,6 +113,34 @@ def test_the_weights_that_a_hyper_parameter_names_belong_to_a_run(tmp_path: Path
     (tmp_path / "model" / "b").write_bytes(b"22")
     after = provenance.provenance(MeanImage, values, {})["weights"]
     assert {name for name in before if before[name] != after[name]} == {"model"}
+
+
+def test_pretrained_weights_belong_to_a_run_once_they_are_there(
+    own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As from the hub: downloaded by the first run, then changed, then gone from the cache."""
+    found: list[Path] = []
+    monkeypatch.setattr(weights, "local_file", lambda name: found[0] if found and found[0].exists() else None)
+    file = tmp_path / "model.safetensors"
+    file.write_bytes(b"1")
+    values = {"backbone": "tf_efficientnet_lite0", "weights": "pretrained"}
+    before = provenance.provenance(MeanImage, values, {})
+    assert before["weights"] == {}
+    keep_checkpoints(tmp_path / "checkpoints", before, print)
+    found.append(file)
+    recorded = with_new_weights(before, MeanImage, values)
+    assert set(recorded["weights"]) == {"backbone"}
+    told: list[str] = []
+    keep_checkpoints(tmp_path / "checkpoints", recorded, told.append)
+    assert not told, "what was downloaded meanwhile is what the training began with"
+    run_by_name("mean_image", "parts_full", own, Harness(tmp_path / "results"))
+    (folder,) = (tmp_path / "results" / "runs").iterdir()
+    record, split = replace(read_record(folder), provenance=recorded), find_split("parts_full", lambda _: load(own))
+    file.write_bytes(b"22")
+    now = provenance.provenance(MeanImage, values, {})
+    assert what_changed(tmp_path, record, now, {}, split) == "the weights that backbone names changed"
+    file.unlink()
+    assert not what_changed(tmp_path, record, provenance.provenance(MeanImage, values, {}), {}, split)
 
 
 def test_presets_are_no_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,8 +9,7 @@ import pytest
 
 from ltbench.core import Dataset, Sample
 from ltbench.datasets import mvtec, visa
-
-SHARED = Path(__file__).resolve().parents[3] / "shared"
+from tests.shared import SHARED
 
 MakeDataset = Callable[..., Dataset]
 

@@ -66,6 +66,11 @@ class Backbone:
         self._std = torch.tensor(self.std, device=self.device).view(3, 1, 1)
 
     @property
+    def network(self) -> nn.Module:
+        """The network, in evaluation mode. Whoever changes it makes `spaces` untrue: store no maps from then on."""
+        return self._network
+
+    @property
     def workers(self) -> int:
         """How many images to give it at once, each in a thread of its own."""
         return torch.get_num_threads() if self.device.type == "cpu" else 1
@@ -85,7 +90,7 @@ class Backbone:
         """
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
             raise ContractError(f"Expected an (H, W, 3) uint8 image, got {image.shape} {image.dtype}. Convert it.")
-        with torch.inference_mode(), _reproducible(self.device):
+        with torch.inference_mode(), reproducible(self.device):
             pixels = torch.tensor(image, device=self.device).permute(2, 0, 1)
             normalised = (pixels / 255 - self._mean) / self._std
             levels = self._network(normalised[None].contiguous(memory_format=torch.channels_last))
@@ -93,6 +98,20 @@ class Backbone:
         for level, channels in zip(maps, self.channels, strict=True):
             self._check_level(level.shape, channels)
         return maps
+
+    def levels(self, images: Tensor) -> list[Tensor]:
+        """Return the feature maps of images with the graph behind them, for gradients with respect to the images.
+
+        Nothing is normalised and no thread is chosen here: that is the caller's.
+
+        Args:
+            images: (B, 3, H, W), on the backbone's device.
+
+        Returns:
+            One (B, C, h, w) map a layer.
+        """
+        found: list[Tensor] = self._network(images)
+        return found
 
     def _facts_of(self, network: Any) -> tuple[tuple[float, ...], tuple[float, ...], tuple[int, ...]]:
         """Return the mean and deviation that a network expects, and the channels of its levels."""
@@ -257,7 +276,7 @@ def check_device(device: str) -> None:
 
 
 @contextmanager
-def _reproducible(device: torch.device) -> Iterator[None]:
+def reproducible(device: torch.device) -> Iterator[None]:
     """Let a result depend on its input alone: one thread on a CPU; on CUDA fixed algorithms in full float32."""
     if device.type == "cpu":
         with torch_on_one_thread():

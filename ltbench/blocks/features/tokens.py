@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property, partial
 from itertools import chain
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -25,6 +26,8 @@ from ltbench.blocks.threads import in_order, torch_on_one_thread
 from ltbench.core import Prediction, sha256_of
 from ltbench.errors import SpecError
 from ltbench.method import ImageSet, Runtime
+
+A = TypeVar("A", bound=np.generic)
 
 Tokens = tuple[NDArray[np.float32], ...]
 """The tokens of one image: (L, C) for each level, row by row."""
@@ -155,12 +158,12 @@ def predict_images(
 
 
 def stack_on_disk(
-    rows: Iterable[tuple[NDArray[np.float32], ...]], count: int, folder: Path | None = None
-) -> tuple[NDArray[np.float32], ...]:
+    rows: Iterable[tuple[NDArray[A], ...]], count: int, folder: Path | None = None
+) -> tuple[NDArray[A], ...]:
     """Stack arrays image by image into files that are mapped into memory, and vanish with the process.
 
     Args:
-        rows: `count` tuples of arrays; those at one place of the tuple have one shape.
+        rows: `count` tuples of arrays; those at one place of the tuple have one shape and type.
         count: how many.
         folder: where the files lie, unseen; the system's temporary folder by default.
 
@@ -171,8 +174,8 @@ def stack_on_disk(
         LtbenchError: the folder has no room.
     """
     iterator = iter(rows)
-    first = next(iterator)
-    stacks = tuple(_mapped((count, *array.shape), folder) for array in first)
+    first: tuple[NDArray[A], ...] = next(iterator)
+    stacks = tuple(_mapped((count, *one.shape), one.dtype, folder) for one in first)
     for index, arrays in enumerate(chain((first,), iterator)):
         for stack, array in zip(stacks, arrays, strict=True):
             stack[index] = array
@@ -185,11 +188,11 @@ def root_mean_square(tokens: NDArray[np.float32]) -> float:
     return float(np.sqrt(np.mean(squares)))
 
 
-def _mapped(shape: tuple[int, ...], folder: Path | None) -> NDArray[np.float32]:
+def _mapped(shape: tuple[int, ...], dtype: np.dtype[A], folder: Path | None) -> NDArray[A]:
     advice = "set TMPDIR to a folder on a larger disk" if folder is None else "pass --results on a larger disk"
-    size = math.prod(shape) * np.dtype(np.float32).itemsize
+    size = math.prod(shape) * dtype.itemsize
     with reserved(folder or Path(tempfile.gettempdir()), size, advice) as file:
-        return np.memmap(file, np.float32, "r+", shape=shape)
+        return np.memmap(file, dtype, "r+", shape=shape)
 
 
 def _rows(level: torch.Tensor) -> NDArray[np.float32]:

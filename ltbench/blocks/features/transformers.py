@@ -107,8 +107,6 @@ class TokenBackbone(Backbone):
     Made by `load_transformer`; the rest is as for `Backbone`. `positions` is part of the names of its spaces.
     """
 
-    levels = "tokens"
-
     def __init__(self, name: str, network: _Blocks, weights_sha256: str, device: str) -> None:
         self._positions = network.positions
         super().__init__(name, network.taken, network, weights_sha256, device)
@@ -123,7 +121,7 @@ class TokenBackbone(Backbone):
 
     @property
     def _variant(self) -> dict[str, str]:
-        return {"levels": self.levels, "positions": self._positions}
+        return {"levels": "tokens", "positions": self._positions}
 
 
 def load_transformer(

@@ -54,6 +54,19 @@ def pretrained_state(name: str) -> State:
     return read_state(file or _hub_file(name))
 
 
+def local_file(name: str) -> Path | None:
+    """Return the file that `pretrained_state` reads, or None if it would have to be downloaded; no network is asked."""
+    match = _WHEEL.fullmatch(name)
+    if match and (file := _wheel_file(match[1])):
+        return file
+    config = timm.get_pretrained_cfg(name) if timm.is_model(name.partition(".")[0]) else None
+    if config is None or not config.hf_hub_id:
+        return None
+    with suppress(LocalEntryNotFoundError, HFValidationError):
+        return Path(huggingface_hub.hf_hub_download(config.hf_hub_id, HUB_FILE, local_files_only=True))
+    return None
+
+
 def read_state(file: Path) -> State:
     """Return the tensors of a checkpoint: `.safetensors`, or a state dict saved by torch (read without pickled code).
 
@@ -147,10 +160,8 @@ def _hub_file(name: str) -> Path:
     repository = config.hf_hub_id if config else None
     if not repository:
         raise SpecError(f"Expected a backbone with pretrained weights, got {name!r}. Give a file: -p weights=FILE.")
-    try:
-        return Path(huggingface_hub.hf_hub_download(repository, HUB_FILE, local_files_only=True))
-    except LocalEntryNotFoundError:
-        pass
+    if file := local_file(name):
+        return file
     try:
         return Path(_reached_hub(repository).hf_hub_download(repository, HUB_FILE))
     except _HUB_ERRORS as error:

@@ -68,6 +68,23 @@ def xavier_linear(inputs: int, outputs: int, generator: torch.Generator) -> nn.L
     return layer
 
 
+def default_linear(inputs: int, outputs: int, generator: torch.Generator) -> nn.Linear:
+    """Return a linear layer with torch's initial values, U(-1/sqrt(inputs), 1/sqrt(inputs)), from `generator`."""
+    layer = undrawn_linear(inputs, outputs)
+    for parameter in (layer.weight, layer.bias):
+        nn.init.uniform_(parameter, -1 / math.sqrt(inputs), 1 / math.sqrt(inputs), generator=generator)
+    return layer
+
+
+def default_attention(
+    width: int, heads: int, generator: torch.Generator, *, dropout: float = 0.0
+) -> MultiheadAttention:
+    """Return attention with the initial values of torch.nn.MultiheadAttention, from `generator`."""
+    output = default_linear(width, width, generator)
+    nn.init.zeros_(output.bias)
+    return MultiheadAttention(width, heads, dropout, output, generator)
+
+
 class MultiheadAttention(nn.Module):
     """Multi-head attention as torch.nn.MultiheadAttention computes it, with the same parameters, batch first.
 
@@ -89,14 +106,16 @@ class MultiheadAttention(nn.Module):
         self.out_proj = output
         nn.init.xavier_uniform_(self.in_proj_weight, generator=generator)
 
-    def forward(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor, draws: Draws | None = None) -> Tensor:
+    def forward(
+        self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, draws: Draws | None = None
+    ) -> Tensor:
         """Return what each query gathers.
 
         Args:
             query: (B, L, width), or (1, L, width) for the same queries in all images.
             key: (B, S, width), or (1, S, width).
             value: (B, S, width), or (1, S, width).
-            mask: (L, S), added to the scores.
+            mask: (L, S), added to the scores; or None.
             draws: where dropout draws from, or None outside training.
 
         Returns:
@@ -109,15 +128,17 @@ class MultiheadAttention(nn.Module):
         )
         q, k, v = (self._split(x).expand(batch, -1, -1, -1) for x in projected)
         if draws is None or self.dropout == 0:
-            gathered = F.scaled_dot_product_attention(q, k, v, attn_mask=mask.to(q.dtype))
+            added = None if mask is None else mask.to(q.dtype)
+            gathered = F.scaled_dot_product_attention(q, k, v, attn_mask=added)
         else:
             gathered = self._gathered(q, k, v, mask, draws)
         return self.out_proj(gathered.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
 
-    def _gathered(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor, draws: Draws) -> Tensor:
+    def _gathered(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, draws: Draws) -> Tensor:
         """Return attention with dropout on its weights, (B, heads, L, width / heads)."""
         q, k, v = (x.flatten(0, 1) for x in (q, k, v))
-        scores = torch.baddbmm(mask.to(q.dtype), q, k.transpose(1, 2), alpha=q.shape[-1] ** -0.5)
+        added = q.new_zeros(()) if mask is None else mask.to(q.dtype)
+        scores = torch.baddbmm(added, q, k.transpose(1, 2), alpha=q.shape[-1] ** -0.5)
         weights = draws.dropout(scores.softmax(dim=-1), self.dropout)
         gathered = torch.bmm(weights.to(v.dtype), v)
         return gathered.view(-1, self.heads, *gathered.shape[1:])

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -19,6 +20,17 @@ from ltbench.checksums import array_checksum, check_header, header_of
 from ltbench.errors import DataError, LtbenchError
 
 _FACTS = "facts"
+
+
+@dataclass
+class Position:
+    """Where a training is: the next step of an epoch, the seconds and the losses so far."""
+
+    epoch: int = 0
+    step: int = 0
+    seconds: float = 0.0
+    sums: list[float] = field(default_factory=list)
+    losses: list[list[float]] = field(default_factory=list)
 
 
 def write_checkpoint(file: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:

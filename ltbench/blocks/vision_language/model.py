@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from ltbench.blocks.features.backbones import Backbone
 from ltbench.blocks.features.extractor import FeatureExtractor, Maps
@@ -70,6 +71,8 @@ class VisionLanguage:
         code_of: makes the code, (D,), of the last level.
         text: the text branch.
         stages: the image branch's stages, in order.
+        last: which of the levels is the last block's map.
+        cells_of: makes places in the space of texts, (D, h, w), of that map (C, h, w); their mean is the code.
     """
 
     name: str
@@ -78,6 +81,8 @@ class VisionLanguage:
     code_of: Callable[[NDArray[np.float32]], Code]
     text: TextEncoder
     stages: tuple[Stage, ...]
+    last: int
+    cells_of: Callable[[Tensor], Tensor]
 
     @property
     def layer_stages(self) -> tuple[int, ...]:

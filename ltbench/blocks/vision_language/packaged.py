@@ -55,14 +55,14 @@ class Bridge(NamedTuple):
     centre: NDArray[np.float32]
 
 
-def load_packaged(backbone: str, layers: Sequence[int], runtime: Runtime) -> VisionLanguage:
+def load_packaged(backbone: str, layers: Sequence[int] | None, runtime: Runtime) -> VisionLanguage:
     """Load EfficientNet-Lite, MiniLM and the map between them.
 
     The map takes some seconds to work out, and is then kept in the runtime's feature store.
 
     Args:
         backbone: timm's name of an EfficientNet-Lite.
-        layers: blocks counted from 0, each the last at its stride: (0, 2, 4, 10) in lite0.
+        layers: blocks counted from 0, each the last at its stride: (0, 2, 4, 10) in lite0; None for one that is.
         runtime: device and feature store.
 
     Raises:
@@ -72,6 +72,7 @@ def load_packaged(backbone: str, layers: Sequence[int], runtime: Runtime) -> Vis
     network: Any = timm.create_model(backbone)
     weights.load_into(network, weights.pretrained_state(backbone), source=backbone)
     network.eval()
+    layers = (_ends(network)[-2],) if layers is None else tuple(layers)
     levels = _levels(network, layers)
     last = len(network.feature_info) - 1
     images = load_backbone(backbone, (*levels, last), device=runtime.device)
@@ -96,19 +97,31 @@ def load_packaged(backbone: str, layers: Sequence[int], runtime: Runtime) -> Vis
             pooled = head(torch.tensor(level)[None]).mean(dim=(2, 3))
             return cast(Code, (pooled @ matrix)[0].numpy())
 
+    def cells_of(level: Tensor) -> Tensor:
+        cells: Tensor = head(level[None])[0]
+        return torch.einsum("chw,cd->dhw", cells, matrix)
+
     text = _text(mini.to(runtime.device), tokenizer, centre.to(runtime.device))
-    return VisionLanguage(f"packaged {backbone}", tuple(layers), images, code_of, text, _stages(network))
+    name = f"packaged {backbone}"
+    return VisionLanguage(
+        name, tuple(layers), images, code_of, text, _stages(network), last=len(layers), cells_of=cells_of
+    )
 
 
 def _levels(network: Any, layers: Sequence[int]) -> tuple[int, ...]:
     """Return timm's feature levels of blocks that are the last at their strides."""
-    ends = np.cumsum([len(stage) for stage in network.blocks]) - 1
-    known = [int(ends[level["stage"] - 1]) for level in network.feature_info]
+    known = _ends(network)
     if not layers or list(layers) != sorted(set(layers)) or not set(layers) <= set(known[:-1]):
         raise SpecError(
             f"Expected ascending blocks out of {known[:-1]}, got {list(layers)}. Set -p layers={known[:-1]}."
         )
     return tuple(known.index(layer) for layer in layers)
+
+
+def _ends(network: Any) -> list[int]:
+    """Return the last block at each stride, counted from 0."""
+    ends = np.cumsum([len(stage) for stage in network.blocks]) - 1
+    return [int(ends[level["stage"] - 1]) for level in network.feature_info]
 
 
 def _stages(network: Any) -> tuple[Stage, ...]:

@@ -30,6 +30,7 @@ class TextEncoder:
 
     Attributes:
         width: length of a word vector.
+        depth: number of blocks.
         weights_sha256: the sha256 of all weights.
     """
 
@@ -50,6 +51,7 @@ class TextEncoder:
         self._first, self._last = (self._table[mark][None] for mark in marks)
         self._marks = marks
         self.width = self._table.shape[1]
+        self.depth = len(self._bert.encoder.layer)
         self.weights_sha256 = state_sha256({**self._bert.state_dict(), **extra})
 
     def words(self, text: str) -> Tensor:
@@ -61,11 +63,18 @@ class TextEncoder:
         """The standard deviation of all values in the table of words."""
         return float(self._table.std())
 
-    def encode(self, sequences: Sequence[Tensor]) -> Tensor:
+    def encode(self, sequences: Sequence[Tensor], deep: Sequence[Tensor] = ()) -> Tensor:
         """Return the vectors (B, dim) of texts given as word vectors, (L, width) each; gradients pass through.
 
         [CLS] and [SEP] are put around each. Positions and token types are added inside BERT.
+
+        Args:
+            sequences: the texts.
+            deep: before block i + 1, counted from 0, the i-th of these, (n, width), takes the place of the states of
+                the n tokens behind [CLS].
         """
+        if deep:
+            return torch.cat([self._encode_deep(sequence, deep) for sequence in sequences])
         longest = max(len(sequence) for sequence in sequences) + 2
         rows, present = [], []
         for sequence in sequences:
@@ -75,6 +84,17 @@ class TextEncoder:
         mask = torch.stack(present).long()
         states = self._bert(inputs_embeds=torch.stack(rows), attention_mask=mask).last_hidden_state
         return self._head(states, mask)
+
+    def _encode_deep(self, sequence: Tensor, deep: Sequence[Tensor]) -> Tensor:
+        """Return the vector (1, dim) of one text, block by block: alone, it needs no mask."""
+        states = self._bert.embeddings(inputs_embeds=torch.cat([self._first, sequence, self._last])[None])
+        for index, block in enumerate(self._bert.encoder.layer):
+            if 0 < index <= len(deep):
+                own = deep[index - 1][None]
+                states = torch.cat([states[:, :1], own, states[:, 1 + own.shape[1] :]], dim=1)
+            behind = block(states)
+            states = behind[0] if isinstance(behind, tuple) else behind  # transformers 4 gives a tuple
+        return self._head(states, torch.ones(states.shape[:2], dtype=torch.long, device=states.device))
 
     def encode_texts(self, texts: Sequence[str]) -> Tensor:
         """Return the vectors (B, dim) of texts, each by itself and by its ids, as transformers would."""

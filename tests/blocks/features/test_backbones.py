@@ -26,10 +26,11 @@ from sklearn.datasets import load_sample_image
 from ltbench.blocks.features import weights
 from ltbench.blocks.features.backbones import load_backbone
 from ltbench.errors import ContractError, DataError, SpecError, UnknownNameError
+from tests.shared import SHARED
 
 LITE0 = "tf_efficientnet_lite0"
 TINY = "test_resnet"
-SCREW = Path(__file__).resolve().parents[2] / ".." / "shared" / "data" / "industrial8" / "screw/test/good/000.jpg"
+SCREW = SHARED / "data" / "industrial8" / "screw/test/good/000.jpg"
 
 
 def noise(seed: int = 0, side: int = 96) -> NDArray[np.uint8]:

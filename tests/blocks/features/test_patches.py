@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -15,8 +13,9 @@ from PIL import Image
 
 from ltbench.blocks.features.backbones import load_backbone
 from ltbench.blocks.features.patches import official_patches, pooled_patches
+from tests.shared import SHARED
 
-SCREW = Path(__file__).resolve().parents[2] / ".." / "shared" / "data" / "industrial8" / "screw/test/good/000.jpg"
+SCREW = SHARED / "data" / "industrial8" / "screw/test/good/000.jpg"
 
 Maps = tuple[NDArray[np.float32], ...]
 

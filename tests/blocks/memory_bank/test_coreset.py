@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from pathlib import Path
 
 import numba
 import numpy as np
@@ -26,8 +25,9 @@ from ltbench.blocks.memory_bank.coreset import (
 )
 from ltbench.blocks.memory_bank.farthest import compiled
 from ltbench.errors import ContractError, SpecError
+from tests.shared import SHARED
 
-REFERENCE = Path(__file__).resolve().parents[2] / ".." / "shared" / "reference"
+REFERENCE = SHARED / "reference"
 
 Points = NDArray[np.float32]
 Picks = NDArray[np.int64]

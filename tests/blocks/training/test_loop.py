@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -85,10 +86,18 @@ def test_a_batch_in_one_shard_is_seen_whole() -> None:
     assert [len(batch) for batch in seen] == [3, 2]
 
 
-@pytest.mark.parametrize("threads", [1, 3])
-def test_coupled_shards_see_one_another_in_order(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def threads(request: pytest.FixtureRequest) -> Iterator[int]:
+    """Let torch have this many threads during a test."""
+    usual = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(usual)
+
+
+@pytest.mark.parametrize("threads", [1, 3], indirect=True)
+def test_coupled_shards_see_one_another_in_order(threads: int) -> None:
     """Seven images are four shards: each sees the values of all, and takes its turn behind those before it."""
-    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     network = _Line()
     gathered: list[list[float]] = []
     turns: list[int] = []

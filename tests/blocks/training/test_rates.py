@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ltbench.blocks.training.learner import Schedule
-from ltbench.blocks.training.rates import Cosine, Milestones
+from ltbench.blocks.training.rates import Cosine, Milestones, Shares
 
 
 def test_a_warm_cosine_starts_at_nothing_and_ends_at_its_share() -> None:
@@ -26,3 +26,12 @@ def test_a_warm_up_that_arrives_has_its_last_step_at_the_top() -> None:
 def test_milestones_count_epochs() -> None:
     schedule = Schedule(10, 4, rate=Milestones((8, 9), 0.2))
     assert [schedule.lr_factor(step, 10) for step in (0, 23, 24, 27, 29)] == pytest.approx([1, 1, 0.2, 0.04, 0.04])
+
+
+def test_shares_of_a_training_are_rounded_to_whole_epochs_or_steps() -> None:
+    """DRAEM's drops after 80 and 90 %: of 7 epochs these are 5.6 and 6.3, so epochs 6 and 6."""
+    rate = Shares((0.8, 0.9), 0.2)
+    assert [1e-4 * rate.factor(3 * epoch, 3, 30) for epoch in (7, 8, 9)] == pytest.approx([1e-4, 2e-5, 4e-6])
+    assert [rate.factor(3 * epoch + 2, 3, 21) for epoch in (5, 6)] == pytest.approx([1, 0.04])
+    steps = Shares((0.8, 0.9), 0.2, whole_epochs=False)
+    assert [steps.factor(step, 3, 16) for step in (12, 13, 14, 15)] == pytest.approx([1, 0.2, 0.04, 0.04])

@@ -10,7 +10,8 @@ from ltbench.datasets.folder import index_tree
 from ltbench.records.record import read_records
 from ltbench.runs.examination import shuffled
 from ltbench.splits.importers import import_list
-from tests.methods.reference import LISTS, SHARED, Reference, assert_near
+from tests.methods.reference import LISTS, Reference, assert_near
+from tests.shared import SHARED
 
 pytestmark = pytest.mark.slow
 

@@ -26,9 +26,9 @@ from ltbench.errors import ContractError, SpecError
 from methods.tailedcore import TailSampler, tail_sampler
 from methods.tailedcore.cosine import CosineBlocks
 from methods.tailedcore.tail_sampler import cap_size, class_sizes, elbow_size, half_angle, trimmed_threshold
+from tests.shared import SHARED
 
 ROOT = Path(__file__).resolve().parents[3]
-SHARED = ROOT / ".." / "shared"
 needs_shared = pytest.mark.skipif(not SHARED.exists(), reason="needs ../shared")
 
 FLOAT32_NOISE = 5e-7  # of a float32 product of unit rows, d up to 256

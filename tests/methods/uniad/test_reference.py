@@ -10,7 +10,8 @@ from ltbench.datasets.folder import index_tree
 from ltbench.datasets.images import DiskImages
 from ltbench.method import Runtime
 from ltbench.protocols import protocol_named
-from tests.methods.reference import BALANCED, ONE_LIST, SHARED, Reference, assert_near, needs_shared
+from tests.methods.reference import BALANCED, ONE_LIST, Reference, assert_near, needs_shared
+from tests.shared import SHARED
 
 pytestmark = needs_shared
 

@@ -1,0 +1,237 @@
+"""What a method asks an image-text model about an image, whichever model it is: the interface of the family.
+
+A `Reader` gives a pooled code, codes of windows, tokens of chosen blocks, and patches in the space of texts; its `text`
+gives vectors of texts. ALIGN, CLIP and the packaged stand-in are readers. `readings` takes them from the feature store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from typing import Any, Protocol
+
+import numpy as np
+import PIL
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from ltbench.blocks.features.extractor import PHASE
+from ltbench.blocks.threads import in_order
+from ltbench.core import sha256_of
+from ltbench.method import ImageSet, Runtime
+
+Array = NDArray[np.float32]
+Grid = tuple[int, int]
+LAST = -1
+"""The last block, whatever its number."""
+
+
+@dataclass(frozen=True, slots=True)
+class Views:
+    """What is asked about an image. A code always is.
+
+    Args:
+        windows: sides in patches of the windows whose codes are wanted; a window lies at each place of the grid.
+        tokens: blocks whose patches are wanted as they are, from 1; `LAST` for the last. A network of maps has the
+            last alone.
+        normalised_tokens: whether the image tower's last layer norm is applied to them; networks of maps have none.
+        local: blocks whose patches are wanted in the space of texts, likewise.
+        value_blocks: how many of CLIP's last blocks have a stream of value-value attention, of which `local` is then
+            taken; 0 for none. Networks of maps have no attention.
+        normalised_code: whether the last layer norm is applied to the code.
+    """
+
+    windows: tuple[int, ...] = ()
+    tokens: tuple[int, ...] = ()
+    normalised_tokens: bool = False
+    local: tuple[int, ...] = ()
+    value_blocks: int = 0
+    normalised_code: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a model says of one image, whose patches lie on a grid.
+
+    Args:
+        grid: (height, width) in patches.
+        code: (D,), in the space of texts.
+        windows: side -> (n, D), the windows row by row.
+        tokens: block -> (h * w, width), row by row.
+        local: block -> (h * w, D), in the space of texts.
+    """
+
+    grid: Grid
+    code: Array
+    windows: Mapping[int, Array] = field(default_factory=dict)
+    tokens: Mapping[int, Array] = field(default_factory=dict)
+    local: Mapping[int, Array] = field(default_factory=dict)
+
+
+class Texts(Protocol):
+    """The text branch of a model. Nothing in it is trained, but gradients pass through it to what it is given."""
+
+    width: int
+    """Length of a word vector."""
+    dim: int
+    """Length of a text's vector."""
+    depth: int
+    """Number of blocks."""
+    weights_sha256: str
+
+    def words(self, text: str) -> Tensor:
+        """Return the vectors (L, width) of a text's pieces, before positions and without marks."""
+        ...
+
+    def encode(self, sequences: Sequence[Tensor], deep: Sequence[Tensor] = ()) -> Tensor:
+        """Return the vectors (B, dim) of texts given as word vectors (L, width).
+
+        Before block i + 1, counted from 0, the i-th of `deep`, (n, width), takes the place of the states of the n
+        tokens behind the first mark.
+        """
+        ...
+
+    def encode_texts(self, texts: Sequence[str]) -> Tensor:
+        """Return the vectors (B, dim) of texts, each by itself."""
+        ...
+
+
+class Reader(Protocol):
+    """A frozen image-text model. Several threads may ask it at once."""
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+        ...
+
+    @property
+    def device(self) -> str:
+        """Where it is: "cpu", "cuda" or "cuda:N"."""
+        ...
+
+    @property
+    def text(self) -> Texts:
+        """The text branch."""
+        ...
+
+    @property
+    def workers(self) -> int:
+        """How many images to give it at once."""
+        ...
+
+    def grid(self, size: tuple[int, int]) -> Grid:
+        """Return (height, width) in patches of an image of (height, width) pixels.
+
+        Raises:
+            SpecError: an image that it cannot read.
+        """
+        ...
+
+    def read(self, image: NDArray[np.uint8], views: Views) -> Reading:
+        """Return what is asked about one image, (H, W, 3) RGB; it depends on nothing but the image."""
+        ...
+
+    def facts(self) -> dict[str, Any]:
+        """Return what a run's record says of the model."""
+        ...
+
+    def identity(self) -> str:
+        """Return a name of all that can change a bit of a reading: weights, versions and device."""
+        ...
+
+
+def window_places(grid: Grid, side: int) -> NDArray[np.int64]:
+    """Return the patches of each window, (n, side * side), counted row by row from 0; windows move by one patch."""
+    numbers = np.arange(grid[0] * grid[1]).reshape(grid)
+    windows = np.lib.stride_tricks.sliding_window_view(numbers, (side, side))
+    return np.ascontiguousarray(windows.reshape(-1, side * side))
+
+
+def readings(reader: Reader, images: ImageSet, views: Views, side: int, runtime: Runtime) -> Iterator[Reading]:
+    """Yield what a model says of each image, in order: from the runtime's feature store where it has it.
+
+    Args:
+        reader: the model.
+        images: resized to `side` bicubically, as Pillow does, where they have another size.
+        views: what is asked.
+        side: side in pixels that the model is given; 0 for the images' own.
+        runtime: feature store and progress; the seconds waited count as the phase "features".
+    """
+    size = (side, side) if side else images.size
+    grid = reader.grid(size)
+    given = {"reading": reader.identity(), "views": asdict(views), "size": size, "from": images.size}
+    space = sha256_of(given | {"pillow": PIL.__version__})[:32]
+    progress = runtime.progress
+    with closing(in_order(_tasks(reader, images, views, size, grid, space, runtime), reader.workers)) as results:
+        for _ in progress.track(range(len(images)), PHASE, total=len(images)):
+            with progress.timed(PHASE):
+                found = next(results)
+            yield found
+
+
+def _tasks(
+    reader: Reader, images: ImageSet, views: Views, size: tuple[int, int], grid: Grid, space: str, runtime: Runtime
+) -> Iterator[Callable[[], Reading]]:
+    store = runtime.feature_store
+    keys = None if store is None else images.fingerprints
+    for index in range(len(images)):
+        key = None if keys is None else keys[index]
+        if store is not None and key is not None and (stored := store.get(space, key)) is not None:
+            yield partial(_unpacked, grid, stored)
+        else:
+            yield partial(_read, reader, images[index], views, size, space, key, runtime)
+
+
+def _read(
+    reader: Reader,
+    image: NDArray[np.uint8],
+    views: Views,
+    size: tuple[int, int],
+    space: str,
+    key: str | None,
+    runtime: Runtime,
+) -> Reading:
+    if image.shape[:2] != size:
+        image = np.array(Image.fromarray(image).resize(size[::-1], Image.Resampling.BICUBIC))
+    found = reader.read(image, views)
+    if runtime.feature_store is not None and key is not None:
+        runtime.feature_store.put(space, key, _packed(found))
+    return found
+
+
+def _packed(reading: Reading) -> dict[str, Array]:
+    arrays = {"code": reading.code}
+    for kind in ("windows", "tokens", "local"):
+        arrays |= {f"{kind}/{number}": array for number, array in getattr(reading, kind).items()}
+    return arrays
+
+
+def _unpacked(grid: Grid, arrays: Mapping[str, Array]) -> Reading:
+    kinds: dict[str, dict[int, Array]] = {"windows": {}, "tokens": {}, "local": {}}
+    for name, array in arrays.items():
+        kind, _, number = name.partition("/")
+        if number:
+            kinds[kind][int(number)] = array
+    return Reading(grid, arrays["code"], **kinds)
+
+
+def text_vectors(reader: Reader, texts: Sequence[str], runtime: Runtime) -> Tensor:
+    """Return the vectors of texts, (n, D), float32 on the CPU: from the feature store where it has the list.
+
+    They are kept by the hash of all texts. Equal texts are read once, each by itself.
+    """
+    space = sha256_of({"texts": reader.identity()})[:32]
+    key, store = sha256_of(list(texts)), runtime.feature_store
+    if store is not None and (stored := store.get(space, key)) is not None:
+        return torch.tensor(stored["vectors"])
+    distinct = list(dict.fromkeys(texts))
+    with torch.inference_mode():
+        vectors = reader.text.encode_texts(distinct).float().cpu()
+    found = vectors[[distinct.index(text) for text in texts]].numpy().copy()
+    if store is not None:
+        store.put(space, key, {"vectors": found})
+    return torch.tensor(found)

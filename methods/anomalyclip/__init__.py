@@ -1,0 +1,1 @@
+"""AnomalyCLIP: prompts that name no object, learnt on the annotated images of another dataset."""

@@ -1,0 +1,1 @@
+"""DRAEM: synthetic defects, a network that takes them away and another that finds where they were."""

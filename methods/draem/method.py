@@ -1,0 +1,230 @@
+"""DRAEM (Zavrtanik et al., ICCV 2021, arXiv 2108.07610), as VitjanZ/DRAEM computes it; README.md says what is open."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Annotated, ClassVar, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from pydantic import Field
+from torch import Tensor
+
+from ltbench.blocks.features.backbones import check_device
+from ltbench.blocks.features.tokens import stack_on_disk
+from ltbench.blocks.maps import upsample
+from ltbench.blocks.state import load_state, save_state
+from ltbench.blocks.threads import in_order, torch_on_one_thread
+from ltbench.blocks.training import loop as training
+from ltbench.blocks.training.learner import Learner, Schedule, Shard
+from ltbench.blocks.training.rates import Shares
+from ltbench.blocks.training.settings import BatchSize
+from ltbench.core import Prediction
+from ltbench.errors import SpecError
+from ltbench.method import ImageSet, Method, MethodInfo, Probe, Runtime
+
+from .losses import SsimRange, total_loss
+from .net import Draem, image_score
+from .synthesis import Example, Synthesis
+from .textures import PROCEDURAL, TRAIN, Pictures, Procedural, Textures, described, read_texture, texture_files
+
+FEW = {"iterations": 3}
+"""So many steps show what a hyper-parameter changes."""
+
+
+@dataclass
+class DRAEM:
+    """One network takes synthetic defects away, another sees image and result and marks them; trained from scratch."""
+
+    info: ClassVar[MethodInfo] = MethodInfo("draem", "DRAEM", paper="arXiv:2108.07610")
+
+    textures: Annotated[
+        str,
+        Field(description="a folder of pictures (DTD), or procedural, or train for other training images"),
+        Probe(TRAIN, FEW),
+    ] = ""
+    side: Annotated[
+        int, Field(ge=64, multiple_of=32, description="pixels of the networks' square input"), Probe(96, FEW)
+    ] = 256
+    reconstructive_width: Annotated[
+        int, Field(ge=1, description="channels of the first network at full size"), Probe(3, FEW)
+    ] = 128
+    discriminative_width: Annotated[
+        int, Field(ge=1, description="channels of the second network at full size"), Probe(3, FEW)
+    ] = 64
+    defect_probability: Annotated[
+        float, Field(ge=0, le=1, description="share of items that get a defect"), Probe(0.0, FEW)
+    ] = 0.5
+    max_transparency: Annotated[
+        float, Field(ge=0, lt=1, description="largest beta of a pasted texture"), Probe(0.1, FEW)
+    ] = 0.8
+    mask_threshold: Annotated[
+        float, Field(gt=-1, lt=1, description="of the noise, above which a pixel is defective"), Probe(0.3, FEW)
+    ] = 0.5
+    rotation_probability: Annotated[
+        float, Field(ge=0, le=1, description="share of images that are turned"), Probe(1.0, FEW)
+    ] = 0.3
+    rotation: Annotated[
+        float, Field(ge=0, le=180, description="largest turn in degrees"), Probe(9.0, FEW | {"rotation_probability": 1})
+    ] = 90.0
+    ssim_range: Annotated[
+        SsimRange,
+        Field(description="L of SSIM: 1, or inferred from what was rebuilt, as the authors do"),
+        Probe("inferred", FEW | {"reconstructive_width": 16}),
+    ] = "one"
+    epochs: Annotated[
+        int, Field(ge=1, description="passes over the training images, without iterations"), Probe(2, {"iterations": 0})
+    ] = 700
+    iterations: Annotated[int, Field(ge=0, description="steps, whatever the epochs; 0 for whole epochs"), Probe(3)] = 0
+    batch_size: Annotated[BatchSize, Probe(3, FEW)] = 8
+    learning_rate: Annotated[float, Field(gt=0, description="of Adam, at first"), Probe(0.001, FEW)] = 1e-4
+    lr_drops: Annotated[
+        tuple[float, ...],
+        Field(description="shares of the training after which the learning rate drops"),
+        Probe((0.1,), FEW),
+    ] = (0.8, 0.9)
+    lr_gamma: Annotated[
+        float, Field(gt=0, le=1, description="factor of a drop of the learning rate"), Probe(0.5, FEW)
+    ] = 0.2
+    pool_side: Annotated[
+        int, Field(ge=1, description="pixels of the box whose largest mean scores; odd"), Probe(11, FEW)
+    ] = 21
+
+    network_: Draem = field(init=False, repr=False)
+
+    def check_inputs(self) -> None:
+        """Raise an error, with what to do, where the source of textures or the box of the score cannot serve.
+
+        Raises:
+            SpecError: no source, or a box of an even side.
+            DataError: no such folder, one without pictures, or a file that is no picture.
+        """
+        texture_files(self.textures)
+        if self.pool_side % 2 == 0:
+            raise SpecError(f"Expected an odd pool_side, got {self.pool_side}. Give {self.pool_side + 1}.")
+
+    def fit(self, train: ImageSet, runtime: Runtime) -> Self:
+        """Train both networks together. Images and textures are decoded once, before.
+
+        Raises:
+            SpecError: no source of textures; or a single image where they are training images.
+            DataError: a folder of textures that is not there or is empty, or a texture that cannot be read.
+        """
+        self.check_inputs()
+        check_device(runtime.device)
+        images = self._stacked(train, runtime)
+        synthesis = Synthesis(
+            images,
+            self._textures(images, runtime),
+            self.defect_probability,
+            self.rotation_probability,
+            self.rotation,
+            self.max_transparency,
+            self.mask_threshold,
+        )
+        self._device = torch.device(runtime.device)
+        self.network_ = self._network()
+        self.network_.draw_weights(runtime.seed)
+        self.network_.to(self._device)
+        optimiser = torch.optim.Adam(self.network_.parameters(), self.learning_rate, fused=True)
+        learner = Learner("draem", self.network_, self._loss, optimiser, shards="one", prepare=synthesis.draw)
+        rate = Shares(self.lr_drops, self.lr_gamma, whole_epochs=not self.iterations)
+        schedule = Schedule(self.epochs, self.batch_size, steps=self.iterations, rate=rate)
+        training.train([learner], len(train), schedule, runtime, method=self)
+        return self
+
+    def predict(self, images: ImageSet) -> Prediction:
+        """Score pixels by the probability of a defect, and an image by the largest mean of a box of pixels."""
+        self.network_.eval()
+        maps, scores = np.empty((len(images), *images.size), np.float32), np.empty(len(images), np.float32)
+        tasks = (partial(self._score, image) for image in images)
+        workers = torch.get_num_threads() if self._device.type == "cpu" else 1
+        for index, (score, anomaly_map) in enumerate(in_order(tasks, workers)):
+            scores[index], maps[index] = score, anomaly_map
+        return Prediction(scores, maps)
+
+    def save(self, folder: Path) -> None:
+        """Write the hyper-parameters and the networks."""
+        save_state(folder, self, {name: tensor.cpu().numpy() for name, tensor in self.network_.state_dict().items()})
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read what `save` wrote."""
+        method, state = load_state(cls, folder)
+        method._device = torch.device("cpu")
+        method.network_ = method._network()
+        method.network_.load_state_dict({name: torch.tensor(array) for name, array in state.items()})
+        return method
+
+    def trainable_parameters(self, size: tuple[int, int]) -> int:
+        """Return the number of trained parameters, the same for images of any size."""
+        with torch.device("meta"):
+            network = self._network()
+        return sum(parameter.numel() for parameter in network.parameters())
+
+    def _network(self) -> Draem:
+        with torch.random.fork_rng(devices=[]):  # torch draws weights of its own, which are replaced
+            return Draem(self.reconstructive_width, self.discriminative_width)
+
+    def _stacked(self, train: ImageSet, runtime: Runtime) -> NDArray[np.uint8]:
+        """Return the training images at the networks' size, (N, S, S, 3), in a file mapped into memory."""
+        if self.textures == TRAIN and len(train) < 2:
+            raise SpecError(
+                f"Expected two training images to paste one on another, got {len(train)}. Use -p textures={PROCEDURAL}."
+            )
+        tracked = runtime.progress.track(train, "images", len(train))
+        return stack_on_disk(((_resized(image, self.side),) for image in tracked), len(train), runtime.checkpoints)[0]
+
+    def _textures(self, images: NDArray[np.uint8], runtime: Runtime) -> Textures:
+        """Return where textures come from, and note it; those of a folder are all decoded here."""
+        files = texture_files(self.textures)
+        runtime.notes["textures"] = described(self.textures, files)
+        if self.textures == PROCEDURAL:
+            return Procedural(self.side)
+        if self.textures == TRAIN:
+            return Pictures(images, own=True)
+        tasks = (partial(read_texture, file, self.side) for file in files)
+        decoded = in_order(tasks, torch.get_num_threads())
+        rows: Iterator[tuple[NDArray[np.uint8]]] = (
+            (pixels,) for pixels in runtime.progress.track(decoded, "textures", len(files))
+        )
+        return Pictures(stack_on_disk(rows, len(files), runtime.checkpoints)[0], own=False)
+
+    def _loss(self, shard: Shard) -> Tensor:
+        """Return the loss of a batch of prepared items."""
+        items: list[Example] = list(shard.prepared)
+        altered, clean = (_batch([item[place] for item in items], self._device) for place in (0, 1))
+        mask = torch.from_numpy(np.stack([item.mask for item in items])).to(self._device)
+        self.network_.train()
+        rebuilt, logits = self.network_(altered)
+        return total_loss(rebuilt, logits, clean, mask, self.ssim_range)
+
+    def _score(self, image: NDArray[np.uint8]) -> tuple[float, NDArray[np.float32]]:
+        """Return the score and the map (H, W) of an image."""
+        pixels = _batch([_resized(image, self.side).astype(np.float32) / np.float32(255)], self._device)
+        with torch.inference_mode(), torch_on_one_thread():
+            abnormal = torch.softmax(self.network_(pixels)[1], dim=1)[:, 1]
+            score = image_score(abnormal, self.pool_side).item()
+        anomaly_map: NDArray[np.float32] = abnormal[0].cpu().numpy()
+        size = image.shape[:2]
+        return score, anomaly_map if anomaly_map.shape == size else upsample(anomaly_map, (size[0], size[1]))
+
+
+def _resized(image: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    """Return an image (H, W, 3) as (side, side, 3), bilinear; its aspect is not kept."""
+    if image.shape[:2] == (side, side):
+        return image
+    return np.array(Image.fromarray(image).resize((side, side), Image.Resampling.BILINEAR))
+
+
+def _batch(images: list[NDArray[np.float32]], device: torch.device) -> Tensor:
+    """Return images (S, S, 3) as one tensor (B, 3, S, S), colours last in memory, which takes a third less time."""
+    return torch.from_numpy(np.stack(images)).to(device).permute(0, 3, 1, 2)
+
+
+METHOD: type[Method] = DRAEM

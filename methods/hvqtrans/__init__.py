@@ -1,0 +1,1 @@
+"""HVQ-Trans: a transformer that rebuilds features from the codes that quantisers of each category know."""

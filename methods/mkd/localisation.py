@@ -1,0 +1,105 @@
+"""Where the student fails: gradients of the score with respect to the image.
+
+Source: the authors' code (rohban-lab/Knowledge_Distillation_AD, `localization`). All of it is of one image, whose graph
+is gone before the next one's is built.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ltbench.blocks.maps import smooth
+
+Localisation = Literal["guided", "gradients", "smooth_grad"]
+MapNorm = Literal["per_image", "none"]
+Map = NDArray[np.float32]
+
+AT_ONCE = 10
+"""Noisy copies of an image whose graphs are in memory at once."""
+
+PERCENTILE = 99
+"""Of the gradients of an image, the one that becomes 1 (authors' code)."""
+
+
+def gradients(score: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+    """Return the gradient of each image's score with respect to the image, (B, 3, H, W).
+
+    Args:
+        score: images (B, 3, H, W) -> (B), each score of its image alone.
+        images: (B, 3, H, W).
+    """
+    with torch.inference_mode(mode=False), torch.enable_grad():
+        seen = images.detach().clone().requires_grad_()
+        (found,) = torch.autograd.grad(score(seen).sum(), seen)
+    return found
+
+
+def grey(gradient: Tensor, norm: MapNorm) -> Map:
+    """Return the magnitudes of a gradient (3, H, W), added over colours, (H, W).
+
+    With "per_image" the smallest becomes 0, the 99th percentile 1, and so does what is above; a flat map becomes 0.
+    """
+    magnitudes: Map = gradient.abs().sum(dim=0).cpu().numpy()
+    if norm == "none":
+        return magnitudes
+    low, high = float(magnitudes.min()), float(np.percentile(magnitudes, PERCENTILE))
+    return np.clip(_divided(magnitudes - np.float32(low), high - low), 0, 1).astype(np.float32)
+
+
+def stretched(values: Map) -> Map:
+    """Return values from 0 to 1; flat ones become 0."""
+    return _divided(values - values.min(), float(np.ptp(values))).astype(np.float32)
+
+
+def noise_deviation(image: Tensor, scale: float) -> float:
+    """Return the standard deviation of SmoothGrad's noise: (scale / range of the image)^2, squared as in the code.
+
+    A flat image gets none.
+    """
+    extent = (image.max() - image.min()).item()
+    return (scale / extent) ** 2 if extent else 0.0
+
+
+def anomaly_map(
+    gradients_of: Callable[[Tensor], Tensor],
+    image: Tensor,
+    noise: Callable[[int], Tensor],
+    *,
+    localisation: Localisation,
+    norm: MapNorm,
+    draws: int,
+    sigma: float,
+) -> Map:
+    """Return the map of an image, (H, W), from 0.
+
+    Args:
+        gradients_of: images (B, 3, H, W) -> their gradients.
+        image: (3, H, W).
+        noise: number of copies -> (copies, 3, H, W) to be added, for "smooth_grad"; called several times.
+        localisation: "gradients" and "guided" take the gradient once, "smooth_grad" the mean map of noisy copies.
+        norm: see `grey`; "guided" and "smooth_grad" then stretch the map once more.
+        draws: noisy copies.
+        sigma: Gaussian over the map, in pixels.
+    """
+    if localisation == "smooth_grad":
+        total = np.zeros(image.shape[1:], np.float64)
+        for start in range(0, draws, AT_ONCE):
+            count = min(AT_ONCE, draws - start)
+            for gradient in gradients_of(image + noise(count)):
+                total += grey(gradient, norm)
+        found = (total / draws).astype(np.float32)
+    else:
+        found = grey(gradients_of(image[None])[0], norm)
+    if norm == "per_image" and localisation != "gradients":
+        found = stretched(found)
+    return smooth(found, sigma)
+
+
+def _divided(values: Map, by: float) -> Map:
+    return values / np.float32(by) if by > 0 else np.zeros_like(values)

@@ -1,0 +1,239 @@
+"""MKD (Salehi et al., CVPR 2021, arXiv 2011.11108), as rohban-lab/Knowledge_Distillation_AD has it; see README.md."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Annotated, ClassVar, Self
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812
+from numpy.typing import NDArray
+from PIL import Image
+from pydantic import Field
+from torch import Tensor
+
+from ltbench.blocks.features.backbones import Backbone, channels_of, load_backbone
+from ltbench.blocks.features.settings import Backbone as BackboneName
+from ltbench.blocks.features.settings import Layers, SmoothingSigma, Weights
+from ltbench.blocks.features.tokens import root_mean_square, stack_on_disk
+from ltbench.blocks.maps import upsample
+from ltbench.blocks.state import load_state, save_state
+from ltbench.blocks.threads import in_order, torch_on_one_thread
+from ltbench.blocks.training import loop as training
+from ltbench.blocks.training.learner import Learner, Schedule, Shard
+from ltbench.blocks.training.settings import BatchSize, Epochs
+from ltbench.core import Prediction
+from ltbench.errors import SpecError
+from ltbench.method import ImageSet, Method, MethodInfo, Probe, Runtime
+
+from .localisation import Localisation, MapNorm, anomaly_map, gradients, noise_deviation
+from .net import COMPARED, SCORED, STRIDE, Student, discrepancies
+
+
+@dataclass
+class MKD:
+    """A student learns a frozen network's layers on normal images; an image scores by how much it fails."""
+
+    info: ClassVar[MethodInfo] = MethodInfo("mkd", "MKD", paper="arXiv:2011.11108")
+
+    backbone: BackboneName = "vgg16.tv_in1k"
+    weights: Weights = "pretrained"
+    layers: Annotated[
+        Layers, Field(description="feature levels of the teacher, four, finest first"), Probe((0, 1, 2, 3))
+    ] = (1, 2, 3, 4)
+    rectify: Annotated[bool, Field(description="take negative values of the teacher as 0")] = False
+    scale: Annotated[bool, Field(description="divide each level by its RMS over the training images")] = False
+    normalise: Annotated[bool, Field(description="normalise images as the teacher's training did")] = False
+    side: Annotated[int, Field(ge=64, multiple_of=STRIDE, description="pixels of the square input"), Probe(96)] = 128
+    width: Annotated[int, Field(ge=1, description="channels of the student's uncompared layers"), Probe(5)] = 16
+    value_weight: Annotated[
+        float, Field(ge=0, description="lambda: of squared differences beside 1 - cosine"), Probe(0.0)
+    ] = 0.5
+    epochs: Annotated[
+        Epochs, Field(description="passes over the training images, without iterations"), Probe(2, {"iterations": 0})
+    ] = 601
+    iterations: Annotated[int, Field(ge=0, description="steps, whatever the epochs; 0 for whole epochs"), Probe(3)] = 0
+    batch_size: Annotated[BatchSize, Probe(3)] = 64
+    learning_rate: Annotated[float, Field(gt=0, description="of Adam"), Probe(0.0003)] = 1e-3
+    localisation: Annotated[
+        Localisation, Field(description="guided back-propagation, plain gradients, or those of noisy copies")
+    ] = "guided"
+    map_norm: Annotated[MapNorm, Field(description="stretch each image's map to 0..1, as the authors do, or not")] = (
+        "per_image"
+    )
+    noise_draws: Annotated[
+        int, Field(ge=1, description="noisy copies of smooth_grad"), Probe(2, {"localisation": "smooth_grad"})
+    ] = 50
+    noise_scale: Annotated[
+        float, Field(ge=0, description="of smooth_grad"), Probe(0.5, {"localisation": "smooth_grad"})
+    ] = 0.05
+    smoothing_sigma: SmoothingSigma = 4.0
+
+    student_: Student = field(init=False, repr=False)
+    scales_: tuple[float, ...] = field(init=False, repr=False)
+    seed_: int = field(init=False, repr=False)
+
+    def fit(self, train: ImageSet, runtime: Runtime) -> Self:
+        """Train the student on the teacher's layers, which are computed once for each image.
+
+        Raises:
+            SpecError: levels that are not four, or not of the sides of the student's.
+        """
+        self._lend(runtime)
+        images, layers = self._taught(train, runtime)
+        self.scales_ = tuple(root_mean_square(layer) if self.scale else 1.0 for layer in layers)
+        self.student_ = self._student()
+        self.student_.draw_weights(runtime.seed)
+        self.student_.to(self._device)
+        optimiser = torch.optim.Adam(self.student_.parameters(), self.learning_rate, fused=True)
+        learner = Learner("mkd", self.student_, partial(self._loss, images, layers), optimiser, shards="one")
+        schedule = Schedule(self.epochs, self.batch_size, steps=self.iterations)
+        training.train([learner], len(train), schedule, runtime, method=self)
+        return self
+
+    def predict(self, images: ImageSet) -> Prediction:
+        """Score an image by the student's failure on the last three layers, and pixels by the gradient of that."""
+        self.student_.eval()
+        maps, scores = np.empty((len(images), *images.size), np.float32), np.empty(len(images), np.float32)
+        tasks = (partial(self._score, image) for image in images)
+        for index, (score, found) in enumerate(in_order(tasks, self._backbone.workers)):
+            scores[index], maps[index] = score, found
+        return Prediction(scores, maps)
+
+    def save(self, folder: Path) -> None:
+        """Write the hyper-parameters, the student, the layers' scales and the seed."""
+        arrays = {f"student.{name}": tensor.cpu().numpy() for name, tensor in self.student_.state_dict().items()}
+        save_state(folder, self, arrays | {"scales": np.array(self.scales_), "seed": np.array(self.seed_)})
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read what `save` wrote; the teacher's weights come from where they came from."""
+        method, state = load_state(cls, folder)
+        method._lend(Runtime(seed=state.pop("seed").item()))
+        method.scales_ = tuple(state.pop("scales").tolist())
+        method.student_ = method._student()
+        method.student_.load_state_dict(
+            {name.removeprefix("student."): torch.tensor(array) for name, array in state.items()}
+        )
+        return method
+
+    def trainable_parameters(self, size: tuple[int, int]) -> int:
+        """Return the number of trained parameters, the same for images of any size."""
+        student = Student(channels_of(self.backbone, self.layers), self.width)
+        return sum(parameter.numel() for parameter in student.parameters())
+
+    def _lend(self, runtime: Runtime) -> None:
+        if len(self.layers) != COMPARED:
+            raise SpecError(
+                f"Expected {COMPARED} layers, got {list(self.layers)}. Give for instance -p layers=[1,2,3,4]."
+            )
+        self.seed_, self._device = runtime.seed, torch.device(runtime.device)
+        self._backbone: Backbone = load_backbone(self.backbone, self.layers, self.weights, runtime.device, runtime.seed)
+        runtime.notes["backbone"] = {
+            "name": self.backbone,
+            "layers": list(self.layers),
+            "weights": self.weights,
+            "weights_sha256": self._backbone.weights_sha256,
+        }
+
+    def _student(self) -> Student:
+        with torch.random.fork_rng(devices=[]):  # torch draws weights of its own, which are replaced
+            return Student(self._backbone.channels, self.width)
+
+    def _teacher(self, images: Tensor) -> list[Tensor]:
+        """Return the compared layers of images (B, 3, S, S) as the networks see them; not scaled yet.
+
+        A level of twice the side of the student's layer, as VGG's before its pools, is pooled.
+        """
+        found = self._backbone.levels(images.contiguous(memory_format=torch.channels_last))
+        wanted = [self.side // 2**power for power in range(2, 2 + COMPARED)]
+        times = [level.shape[3] / side for level, side in zip(found, wanted, strict=True)]
+        if not set(times) <= {1, 2}:
+            raise SpecError(
+                f"Expected levels of {wanted} places a side or of twice as many, got "
+                f"{[level.shape[3] for level in found]} of {self.backbone}. Change layers."
+            )
+        found = [F.max_pool2d(level, 2) if by == 2 else level for level, by in zip(found, times, strict=True)]
+        return [level.relu() for level in found] if self.rectify else found
+
+    def _taught(self, train: ImageSet, runtime: Runtime) -> tuple[NDArray[np.uint8], Sequence[NDArray[np.float32]]]:
+        """Return the images at the networks' size and the teacher's layers of each, in files mapped into memory."""
+        images: list[NDArray[np.uint8]] = []
+
+        def taught(pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float32], ...]:
+            with torch.inference_mode(), torch_on_one_thread():
+                return tuple(layer[0].cpu().numpy() for layer in self._teacher(self._seen(pixels[None])))
+
+        def resized() -> Iterator[NDArray[np.uint8]]:
+            for image in runtime.progress.track(train, "features", len(train)):
+                images.append(_resized(image, self.side))
+                yield images[-1]
+
+        found = in_order((partial(taught, pixels) for pixels in resized()), self._backbone.workers)
+        layers = stack_on_disk(found, len(train), runtime.checkpoints)
+        return np.stack(images), layers
+
+    def _seen(self, pixels: NDArray[np.uint8]) -> Tensor:
+        """Return images (B, S, S, 3) as the networks see them, (B, 3, S, S)."""
+        images = torch.from_numpy(pixels).to(self._device).permute(0, 3, 1, 2).float() / 255
+        if not self.normalise:
+            return images
+        mean, std = (torch.tensor(values, device=self._device) for values in (self._backbone.mean, self._backbone.std))
+        return (images - mean.view(3, 1, 1)) / std.view(3, 1, 1)
+
+    def _loss(self, images: NDArray[np.uint8], layers: Sequence[NDArray[np.float32]], shard: Shard) -> Tensor:
+        """Return the student's mean failure on all four layers."""
+        wanted = [
+            torch.from_numpy(layer[shard.indices]).to(self._device) / scale
+            for layer, scale in zip(layers, self.scales_, strict=True)
+        ]
+        self.student_.train()
+        made = self.student_(self._seen(images[shard.indices]))
+        return discrepancies(made, wanted, self.value_weight).mean()
+
+    def _failure(self, images: Tensor) -> Tensor:
+        """Return the score of images (B, 3, S, S), (B); its gradient passes through both networks."""
+        wanted = [layer / scale for layer, scale in zip(self._teacher(images), self.scales_, strict=True)]
+        made = self.student_(images, guided=self.localisation == "guided")
+        return discrepancies(made[-SCORED:], wanted[-SCORED:], self.value_weight)
+
+    def _score(self, image: NDArray[np.uint8]) -> tuple[float, NDArray[np.float32]]:
+        """Return the score and the map (H, W) of an image."""
+        pixels = _resized(image, self.side)
+        seen = self._seen(pixels[None])[0]
+        deviation = noise_deviation(seen, self.noise_scale)
+        rng = np.random.default_rng((self.seed_, zlib.crc32(pixels.tobytes())))  # whatever images stand beside it
+
+        def noise(count: int) -> Tensor:
+            drawn = rng.standard_normal((count, *seen.shape), dtype=np.float32)
+            return torch.from_numpy(drawn).to(self._device) * deviation
+
+        with torch_on_one_thread():
+            with torch.inference_mode():
+                score = self._failure(seen[None]).item()
+            found = anomaly_map(
+                partial(gradients, self._failure),
+                seen,
+                noise,
+                localisation=self.localisation,
+                norm=self.map_norm,
+                draws=self.noise_draws,
+                sigma=self.smoothing_sigma,
+            )
+        size = image.shape[:2]
+        return score, found if found.shape == size else upsample(found, (size[0], size[1]))
+
+
+def _resized(image: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    """Return an image (H, W, 3) as (side, side, 3), bilinear; its aspect is not kept."""
+    if image.shape[:2] == (side, side):
+        return image
+    return np.array(Image.fromarray(image).resize((side, side), Image.Resampling.BILINEAR))
+
+
+METHOD: type[Method] = MKD
