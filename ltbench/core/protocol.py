@@ -13,7 +13,7 @@ class Protocol:
     """Everything that changes a number without being the method.
 
     Args:
-        name: "common", "ltad", "tailedcore", "rlr", "dinomaly", "winclip", "anomalyclip".
+        name: "common", "ltad", "tailedcore", "dinomaly", "rlr", "winclip", "anomalyclip".
         resize: side in pixels that the image is resized to.
         resize_mode: "exact" gives resize x resize (the aspect is not kept); "short_side" keeps the aspect.
         crop: side in pixels of the centre crop, or None for none.

@@ -116,9 +116,9 @@ def _images(scores: ArrayLike, flags: Flags) -> Scored:
 def _pixels(maps: Values | None, flags: Flags, masks: Flags | None, protocol: Protocol) -> Scored:
     if maps is None:
         raise UndefinedMetricError(NO_MAPS)
-    maps, masks = at_side(maps, masks, protocol.pixel_side)
     if masks is None:
         raise UndefinedMetricError("no masks")
+    maps, masks = at_side(maps, masks, protocol.pixel_side)
     check_masks(masks, maps.shape)
     for image in np.flatnonzero(~flags):
         if masks[image].any():

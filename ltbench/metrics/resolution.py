@@ -7,7 +7,7 @@ import numpy as np
 from ltbench.metrics.ranking import Flags, Values
 
 
-def at_side(maps: Values, masks: Flags | None, side: int | None) -> tuple[Values, Flags | None]:
+def at_side(maps: Values, masks: Flags, side: int | None) -> tuple[Values, Flags]:
     """Return maps and masks of `side` x `side` pixels; as they are if there is no side.
 
     Maps are resized bilinearly and masks to the nearest pixel at or before, both as torch.nn.functional.interpolate
@@ -15,15 +15,13 @@ def at_side(maps: Values, masks: Flags | None, side: int | None) -> tuple[Values
 
     Args:
         maps: (N, H, W).
-        masks: (N, H, W) booleans, or None.
+        masks: (N, H, W) booleans.
         side: in pixels, or None.
     """
     if side is None:
         return maps, masks
     rows, columns = (_bilinear(side, length) for length in maps.shape[1:])
     resized = np.stack([(rows @ one.astype(np.float64) @ columns.T).astype(maps.dtype) for one in maps])
-    if masks is None:
-        return resized, None
     places = [np.arange(side) * length // side for length in masks.shape[1:]]
     return resized, masks[:, places[0][:, None], places[1]]
 

@@ -88,8 +88,7 @@ class CutPaste:
         """Train the classifier on altered images, then embed the training images as they are."""
         self.categories_ = tuple(train.categories) if self.density == "per_category" else ("",) * len(train)
         self._lend(runtime.device, self._network(runtime.seed))
-        if digest := load_trunk(self.network_, self.backbone, self.weights):
-            runtime.notes["weights_sha256"] = digest
+        load_trunk(self.network_, self.backbone, self.weights)
         self.network_.to(runtime.device)
         optimiser = torch.optim.SGD(
             self.network_.parameters(), self.learning_rate, momentum=self.momentum, weight_decay=self.weight_decay

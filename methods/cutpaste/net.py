@@ -88,17 +88,16 @@ def classifier(backbone: str, widths: Sequence[int], classes: int, seed: int) ->
         return Classifier(trunk, trunk.feature_info.channels()[-1], widths, classes)
 
 
-def load_trunk(network: Classifier, backbone: str, weights: str) -> str:
-    """Load pretrained weights into a trunk and return their sha256, "" for random ones, which stay.
+def load_trunk(network: Classifier, backbone: str, weights: str) -> None:
+    """Load pretrained weights into a trunk; random ones stay.
 
     Raises:
         DataError: weights that cannot be had or do not fit.
     """
     if weights == RANDOM:
-        return ""
+        return
     state = sources.pretrained_state(backbone) if weights == PRETRAINED else sources.read_state(Path(weights))
     sources.load_into(network.trunk, state, source=f"{backbone} weights={weights}")
-    return sources.state_sha256(state)
 
 
 def colours_of(network: Classifier) -> tuple[Tensor, Tensor]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -57,6 +58,17 @@ class PlaceGaussians:
     def distances(self, features: Tensor) -> Tensor:
         """Return the Mahalanobis distances (P,) of features (P, C) of one image."""
         offset = features - self.mean
-        inside = torch.bmm(self.whitening, offset[:, :, None])[:, :, 0]
+        inside = _products(self.whitening, offset)
         squares = offset.square().sum(dim=1).double() / self.ridge - inside.square().sum(dim=1).double()
         return squares.clamp_min(0.0).sqrt().float()
+
+
+def _products(matrices: Tensor, vectors: Tensor) -> Tensor:
+    """Return the products (P, n) of matrices (P, n, C) and vectors (P, C).
+
+    On a CPU numpy's sum of products, on one thread, reads the matrices as fast as memory gives them: in a sixth of the
+    time of torch's batched product.
+    """
+    if matrices.device.type == "cpu":
+        return torch.from_numpy(np.einsum("pnc,pc->pn", matrices.numpy(), vectors.numpy()))
+    return torch.bmm(matrices, vectors[:, :, None])[:, :, 0]

@@ -92,10 +92,8 @@ class RegAD:
         self._draw_supports(train, places, runtime)
         loaded: dict[int, Images] = {}
         for number, target in enumerate(targets):
-            network = self._network(runtime.seed, self.weights)
-            if network.weights_sha256:
-                runtime.notes["weights_sha256"] = network.weights_sha256
-            self.networks_[target] = network.to(self._device)
+            network = self._network(runtime.seed, self.weights).to(self._device)
+            self.networks_[target] = network
             if self.epochs or self.updates:
                 phase = "train" if target == UNIFIED else f"train_{number}"
                 self._train(network, train, batches[target], places, loaded, runtime, phase)

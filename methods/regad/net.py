@@ -31,9 +31,6 @@ class Registration(nn.Module):
         seed: of the random weights.
         weights: of the trunk: "random", "pretrained" or the path of a checkpoint.
 
-    Attributes:
-        weights_sha256: of the trunk's weights, "" for random ones.
-
     Raises:
         UnknownNameError: timm has no such network.
         SpecError: a network of another kind, or sides that are no multiples of 16.
@@ -49,7 +46,7 @@ class Registration(nn.Module):
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
             trunk = _trunk(backbone)
-            self.weights_sha256 = _load(trunk, backbone, weights)
+            _load(trunk, backbone, weights)
             self.stages, self.channels = _cut(trunk, backbone)
             self.transformers = nn.ModuleList(
                 SpatialTransformer(channels, (size[0] // stride, size[1] // stride), mode)
@@ -117,13 +114,12 @@ def similarity(predicted: Tensor, target: Tensor) -> Tensor:
     return F.cosine_similarity(predicted, target.detach(), dim=1).mean()
 
 
-def _load(trunk: nn.Module, backbone: str, weights: str) -> str:
-    """Load weights into a trunk and return their sha256, "" for random ones, which stay."""
+def _load(trunk: nn.Module, backbone: str, weights: str) -> None:
+    """Load weights into a trunk; random ones stay."""
     if weights == RANDOM:
-        return ""
+        return
     state = sources.pretrained_state(backbone) if weights == PRETRAINED else sources.read_state(Path(weights))
     sources.load_into(trunk, state, source=f"{backbone} weights={weights}")
-    return sources.state_sha256(state)
 
 
 def colours_of(backbone: str) -> tuple[Tensor, Tensor]:

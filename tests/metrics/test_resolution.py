@@ -30,7 +30,6 @@ def test_as_torch_resizes(side: int, was: tuple[int, int]) -> None:
 def test_without_a_side_nothing_changes() -> None:
     maps, masks = np.zeros((1, 3, 3), np.float32), np.zeros((1, 3, 3), np.bool_)
     assert at_side(maps, masks, None) == (maps, masks)
-    assert at_side(maps, None, 2)[1] is None
 
 
 def test_a_protocol_compares_pixels_at_its_side() -> None:
