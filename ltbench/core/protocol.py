@@ -57,7 +57,9 @@ class Protocol:
         if self.resize_mode == "short_side" and self.crop is None:
             raise SpecError(f"Expected a crop in protocol {self.name!r}, since images keep their aspect. Set crop.")
         if self.pixel_side is not None and self.pixel_side < 1:
-            raise SpecError(f"Expected a pixel_side from 1 in protocol {self.name!r}, got {self.pixel_side}.")
+            raise SpecError(
+                f"Expected a pixel_side from 1 in protocol {self.name!r}, got {self.pixel_side}. Set None or pixels."
+            )
 
     @property
     def size(self) -> tuple[int, int]:

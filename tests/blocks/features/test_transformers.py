@@ -21,7 +21,7 @@ from ltbench.blocks.features.backbones import load_backbone
 from ltbench.blocks.features.extractor import FeatureExtractor
 from ltbench.blocks.features.store import DiskFeatureStore
 from ltbench.blocks.features.tokens import TokenExtractor
-from ltbench.blocks.features.transformers import Positions, _state, load_transformer, resized_positions, token_shape
+from ltbench.blocks.features.transformers import Positions, load_transformer, resized_positions, token_shape
 from ltbench.blocks.features.weights import load_into
 from ltbench.datasets.arrays import ArrayImages
 from ltbench.errors import DataError, SpecError, UnknownNameError
@@ -156,9 +156,18 @@ def test_a_checkpoint_of_dinov2s_own_code(tmp_path: Path) -> None:
     }
     del theirs["reg_token"]
     torch.save(theirs, tmp_path / "dinov2.pth")
-    found = _state(name, str(tmp_path / "dinov2.pth"))
+    found = packaged_vit.named_state(name, str(tmp_path / "dinov2.pth"))
     assert set(found) == set(state)
     assert all(torch.allclose(found[key], state[key], atol=1e-6) for key in state)
+
+
+def test_maps_of_a_transformer_on_another_grid() -> None:
+    """`load_backbone` gives its patches as maps, at sides that it did not learn on."""
+    maps = load_backbone("vit_small_patch14_dinov2", (1, 2), "random")(noise(side=56))
+    assert [level.shape for level in maps] == [(384, 4, 4)] * 2
+    tokens = load_transformer("vit_small_patch14_dinov2", (1, 2), "random")(noise(side=56))
+    for level, own in zip(maps, tokens, strict=True):
+        np.testing.assert_allclose(level.reshape(384, 16).T, own[1:], rtol=1e-4, atol=1e-5)
 
 
 class TestRefusals:

@@ -240,7 +240,7 @@ class TestScores:
         """The protocol compares pixels at 256: the map that was smoothed there comes back nearly as it was."""
         grid = np.random.default_rng(0).random((28, 28), dtype=np.float32)
         _, at_image = score_grids([grid], (392, 392), 256, 4.0, 0.01)
-        back, _ = at_side(at_image[None], np.zeros((1, 392, 392), bool), 256)
+        back, _ = at_side(at_image[None], np.zeros((1, 392, 392), np.bool_), 256)
         exact = smoothed(upsample(mean_map([grid], (392, 392)), (256, 256)), 4.0)
         assert np.abs(back[0] - exact)[4:-4, 4:-4].max() < 0.01
         assert np.corrcoef(back[0].ravel(), exact.ravel())[0, 1] > 0.9998
