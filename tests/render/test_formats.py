@@ -139,7 +139,10 @@ def test_methods_across_are_the_same_cells_turned() -> None:
         assert title == split
         printed = [row["published"] for row in rows if row["split"] == f"mvtec_{split}"]
         assert len(cells) == len(printed) == 20
-        assert all(f"({value}" in cell for value, cell in zip(printed, cells, strict=True))
+        for value, cell in zip(printed, cells, strict=True):
+            assert f"({value}" in cell if value else "(" not in cell, (
+                "a row that the paper does not print has no number"
+            )
 
 
 class _Shape(HTMLParser):
