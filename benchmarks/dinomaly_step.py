@@ -15,7 +15,6 @@ process of its own; MiB are what its peak grew by. The other side has softmax at
 from __future__ import annotations
 
 import argparse
-import resource
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -32,6 +31,7 @@ from ltbench.blocks.training.learner import Learner, Precision, Schedule, Shard
 from ltbench.blocks.training.loop import train
 from ltbench.blocks.training.stable_adamw import StableAdamW
 from ltbench.method import Runtime
+from ltbench.runs.environment import peak_memory, resident_memory
 from methods.dinomaly.loss import loose_loss
 from methods.dinomaly.net import LinearAttention, LooseDecoder
 
@@ -106,10 +106,11 @@ def grown_mib(options: argparse.Namespace, tokens: int, softmax: bool) -> float:
         for block in network.decoder:
             block.attn.__class__ = SoftmaxAttention
     x = torch.rand(1, tokens, width)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    rebuilt = network(x)
-    torch.autograd.grad(rebuilt[0].mean() + rebuilt[1].mean(), list(network.parameters()))
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    before, peaks = resident_memory(), dict[str, float]()
+    with peak_memory(peaks, "decoder"):
+        rebuilt = network(x)
+        torch.autograd.grad(rebuilt[0].mean() + rebuilt[1].mean(), list(network.parameters()))
+    return peaks["decoder"] - before / 2**20
 
 
 def memory(options: argparse.Namespace) -> None:
