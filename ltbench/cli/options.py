@@ -33,10 +33,10 @@ def complete_splits(incomplete: str) -> list[str]:
 
 def complete_presets(context: typer.Context, incomplete: str) -> list[str]:
     """Return the presets of the method named before that begin with what was typed."""
-    from ltbench.contract.registry import method_class, presets
+    from ltbench.contract.registry import preset_names
 
     name = context.params.get("method")
-    return [preset for preset in presets(method_class(name)) if preset.startswith(incomplete)] if name else []
+    return [preset for preset in preset_names(name) if preset.startswith(incomplete)] if name else []
 
 
 Method = Annotated[str, typer.Option("--method", "-m", help="Method name.", autocompletion=complete_methods)]
@@ -53,7 +53,7 @@ Run = Annotated[str, typer.Option("--run", "-r", help="Folder of a run, or the f
 Protocol = Annotated[
     str | None,
     typer.Option(
-        help="common, ltad, tailedcore, rlr, winclip or anomalyclip; "
+        help="common, ltad, tailedcore, dinomaly, rlr, winclip or anomalyclip; "
         "with +positive_masks, +half_masks, +depth12 if files need it."
     ),
 ]

@@ -188,15 +188,16 @@ def _weights_of(value: object) -> str:
 
 
 def _pretrained(values: Mapping[str, Any]) -> dict[str, str]:
-    """Return the digest of the pretrained weights of a hyper-parameter `backbone`, from a package or the hub's cache.
+    """Return the digest of what `weights` calls by a name for `backbone`: a package's file, or one in the hub's cache.
 
     Weights that are not there are left out: what reads them downloads them, or fails.
     """
-    if values.get("weights") != "pretrained" or not isinstance(name := values.get(BACKBONE), str):
+    name, weights = values.get(BACKBONE), values.get("weights")
+    if not isinstance(name, str) or not isinstance(weights, str):
         return {}
-    from ltbench.blocks.features.weights import local_file  # torch, which a method with a backbone has loaded by now
+    from ltbench.blocks.features.packaged_vit import named_file  # torch, which a method with a backbone has loaded
 
-    file = local_file(name)
+    file = named_file(name, weights)
     return {} if file is None else {BACKBONE: digests_of([file.resolve()])[file.resolve()]}
 
 

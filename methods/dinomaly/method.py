@@ -96,7 +96,7 @@ class Dinomaly:
             precision=self.precision,
             steps=self.steps,
             drop_last=True,
-            rate=Cosine(self.warmup, self.final_rate, arrives=True),
+            rate=Cosine(self.warmup, self.final_rate),
         )
         training.train([learner], len(train), schedule, runtime, method=self)
         return self

@@ -150,7 +150,7 @@ class MKD:
 
         A level of twice the side of the student's layer, as VGG's before its pools, is pooled.
         """
-        found = self._backbone.levels(images.contiguous(memory_format=torch.channels_last))
+        found = self._backbone.network(images.contiguous(memory_format=torch.channels_last))
         wanted = [self.side // 2**power for power in range(2, 2 + COMPARED)]
         times = [level.shape[3] / side for level, side in zip(found, wanted, strict=True)]
         if not set(times) <= {1, 2}:

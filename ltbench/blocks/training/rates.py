@@ -7,18 +7,6 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Milestones:
-    """Multiplied by `gamma` at the start of each of these epochs, counted from 0."""
-
-    epochs: tuple[int, ...]
-    gamma: float
-
-    def factor(self, step: int, steps: int, total: int) -> float:
-        """Return the factor in a step."""
-        return self.gamma ** sum(step // steps >= epoch for epoch in self.epochs)
-
-
-@dataclass(frozen=True, slots=True)
 class Shares:
     """Multiplied by `gamma` once each of these shares of the training is done, rounded to whole epochs or steps."""
 
@@ -37,18 +25,17 @@ class Shares:
 class Cosine:
     """From 0 to 1 in a straight line over `warmup` steps, then down half a cosine to `final` behind the last step.
 
-    Step s before the end of the warm-up has s / warmup, so that the first step of all changes nothing. With `arrives`
-    it has s / (warmup - 1): the warm-up's last step has 1 already, as numpy.linspace(0, 1, warmup) makes it.
+    Step s of the warm-up has s / (warmup - 1), so that the first step of all changes nothing and the last has 1
+    already, as numpy.linspace(0, 1, warmup) makes it (Dinomaly's code).
     """
 
     warmup: int = 0
     final: float = 0.0
-    arrives: bool = False
 
     def factor(self, step: int, steps: int, total: int) -> float:
         """Return the factor in a step."""
         if step < self.warmup:
-            return step / max(self.warmup - self.arrives, 1)
+            return step / max(self.warmup - 1, 1)
         share = (step - self.warmup) / max(total - self.warmup, 1)
         return self.final + (1 - self.final) * 0.5 * (1 + math.cos(math.pi * share))
 

@@ -94,7 +94,7 @@ def test_three_steps() -> None:
     network, wanted, targets = _network(), _wanted(), _targets()
     optimiser = StableAdamW(network.parameters(), 2e-3)
     learner = Learner("dinomaly", network, lambda shard: torch.zeros(()), optimiser, clip_norm=0.1)
-    rate = Cosine(100, 0.1, arrives=True)
+    rate = Cosine(100, 0.1)
     for number, step in enumerate(_meta()["steps"]):
         share = mining_share(step["iteration"], 0.9, 1000)
         assert share == pytest.approx(step["p"], rel=1e-12)

@@ -18,7 +18,6 @@ from PIL import Image
 from ltbench.contract.parameters import resolve
 from ltbench.contract.registry import choose_preset, presets
 from ltbench.core import Prediction
-from ltbench.datasets.arrays import ArrayImages
 from ltbench.errors import DataError, SpecError
 from ltbench.method import Runtime
 from ltbench.runs.provenance import provenance
@@ -28,23 +27,14 @@ from methods.draem.net import Draem, Reconstructive, image_score
 from methods.draem.operations import OPERATIONS, altered
 from methods.draem.synthesis import Synthesis, pasted
 from methods.draem.textures import Pictures, Procedural
+from tests.methods.trained import noise_images, predicted
 
 CHECK: dict[str, Any] = resolve(DRAEM, presets(DRAEM)["check"].parameters) | {"iterations": 3}
 SCRIPT = Path(__file__).with_name("draem_run.py")
 
 
-def _images(count: int, seed: int, side: int = 64) -> ArrayImages:
-    rng = np.random.RandomState(seed)
-    return ArrayImages(rng.randint(90, 160, (count, side, side, 3)).astype(np.uint8))
-
-
 def _predict(threads: int, **values: Any) -> Prediction:
-    usual = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        return DRAEM(**(CHECK | values)).fit(_images(7, 0), Runtime(seed=3)).predict(_images(3, 1))
-    finally:
-        torch.set_num_threads(usual)
+    return predicted(DRAEM, CHECK | values, threads)
 
 
 def test_parameters_of_the_paper() -> None:
@@ -159,7 +149,7 @@ def test_pasting() -> None:
 
 
 def _synthesis(**changed: Any) -> Synthesis:
-    images = _images(5, 0).images
+    images = noise_images(5, 0).images
     values = {"textures": Procedural(64), "defect_probability": 0.5, "rotation_probability": 0.3, "rotation": 90.0}
     return Synthesis(images, **(values | {"max_transparency": 0.8, "mask_threshold": 0.5} | changed))  # type: ignore[arg-type]
 
@@ -237,14 +227,14 @@ def test_threads_do_not_change_a_bit(threads: int) -> None:
 
 
 def test_maps_are_probabilities_of_the_images_size() -> None:
-    found = DRAEM(**CHECK).fit(_images(3, 0, 80), Runtime()).predict(_images(2, 1, 80))
+    found = DRAEM(**CHECK).fit(noise_images(3, 0, 80), Runtime()).predict(noise_images(2, 1, 80))
     assert found.maps.shape == (2, 80, 80)
     assert found.maps.min() >= 0 and found.maps.max() <= 1
 
 
 def test_the_loss_falls() -> None:
     runtime = Runtime()
-    DRAEM(**(CHECK | {"iterations": 24, "learning_rate": 0.002})).fit(_images(8, 0), runtime)
+    DRAEM(**(CHECK | {"iterations": 24, "learning_rate": 0.002})).fit(noise_images(8, 0), runtime)
     of_epochs = runtime.notes["losses"]["train"]["draem"]
     assert of_epochs[-1] < of_epochs[0]
 
@@ -284,21 +274,23 @@ def test_a_folder_of_textures_is_read_used_and_named_by_its_digest(tmp_path: Pat
     Image.new("L", (30, 30), 99).save(folder / "grey.jpg")
     values = CHECK | {"textures": str(folder.parent)}
     runtime = Runtime()
-    found = DRAEM(**values).fit(_images(4, 0), runtime).predict(_images(1, 1))
+    found = DRAEM(**values).fit(noise_images(4, 0), runtime).predict(noise_images(1, 1))
     note = runtime.notes["textures"]
     assert (note["source"], note["pictures"], note["external_data"]) == (str(folder.parent), 4, True)
     assert note["sha256"] == provenance(DRAEM, values, {})["weights"]["textures"], "as the record's provenance"
-    assert not np.array_equal(found.maps, DRAEM(**CHECK).fit(_images(4, 0), Runtime()).predict(_images(1, 1)).maps)
+    assert not np.array_equal(
+        found.maps, DRAEM(**CHECK).fit(noise_images(4, 0), Runtime()).predict(noise_images(1, 1)).maps
+    )
     Image.fromarray(np.zeros((40, 50, 3), np.uint8)).save(folder / "0.png")
     again = Runtime()
-    DRAEM(**values).fit(_images(4, 0), again)
+    DRAEM(**values).fit(noise_images(4, 0), again)
     assert again.notes["textures"]["sha256"] != note["sha256"]
 
 
 @pytest.mark.parametrize("source", ["procedural", "train"])
 def test_the_record_says_where_textures_come_from(source: str) -> None:
     runtime = Runtime()
-    DRAEM(**(CHECK | {"textures": source})).fit(_images(3, 0), runtime)
+    DRAEM(**(CHECK | {"textures": source})).fit(noise_images(3, 0), runtime)
     assert runtime.notes["textures"] == {"source": source, "external_data": False}
 
 
@@ -315,7 +307,7 @@ def test_no_source_of_textures(textures: str, error: type[Exception], text: str)
     with pytest.raises(error, match=text):
         method.check_inputs()
     with pytest.raises(error, match=text):
-        method.fit(_images(3, 0), Runtime())
+        method.fit(noise_images(3, 0), Runtime())
 
 
 def test_a_folder_without_pictures_and_a_picture_that_is_none(tmp_path: Path) -> None:
@@ -334,13 +326,13 @@ def test_a_picture_cut_short_is_told_before_training(tmp_path: Path) -> None:
     (folder / "1.png").write_bytes(whole[: len(whole) // 2])
     runtime = Runtime()
     with pytest.raises(DataError, match=r"1\.png, got a file that cannot be read.*Copy it anew"):
-        DRAEM(**(CHECK | {"textures": str(folder)})).fit(_images(3, 0), runtime)
+        DRAEM(**(CHECK | {"textures": str(folder)})).fit(noise_images(3, 0), runtime)
     assert "losses" not in runtime.notes
 
 
 def test_other_bad_settings() -> None:
     with pytest.raises(SpecError, match="Expected two training images"):
-        DRAEM(**(CHECK | {"textures": "train"})).fit(_images(1, 0), Runtime())
+        DRAEM(**(CHECK | {"textures": "train"})).fit(noise_images(1, 0), Runtime())
     with pytest.raises(SpecError, match="odd pool_side, got 20"):
         DRAEM(**(CHECK | {"pool_side": 20})).check_inputs()
     with pytest.raises(SpecError, match="'side'"):

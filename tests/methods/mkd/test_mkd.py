@@ -26,23 +26,14 @@ from ltbench.method import Runtime
 from methods.mkd.localisation import gradients, grey, noise_deviation, stretched
 from methods.mkd.method import MKD
 from methods.mkd.net import GuidedReLU, Student, discrepancies
+from tests.methods.trained import noise_images, predicted
 
 CHECK: dict[str, Any] = resolve(MKD, presets(MKD)["check"].parameters) | {"weights": "random"}
 SCRIPT = Path(__file__).with_name("mkd_run.py")
 
 
-def _images(count: int, seed: int, side: int = 64) -> ArrayImages:
-    rng = np.random.RandomState(seed)
-    return ArrayImages(rng.randint(90, 160, (count, side, side, 3)).astype(np.uint8))
-
-
 def _predict(threads: int, **values: Any) -> Prediction:
-    usual = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        return MKD(**(CHECK | values)).fit(_images(7, 0), Runtime(seed=3)).predict(_images(3, 1))
-    finally:
-        torch.set_num_threads(usual)
+    return predicted(MKD, CHECK | values, threads)
 
 
 def test_parameters_of_the_paper() -> None:
@@ -139,9 +130,9 @@ def test_noise_shrinks_with_the_square_of_the_range() -> None:
 
 
 def test_scores_take_the_last_three_layers_and_training_takes_four(monkeypatch: pytest.MonkeyPatch) -> None:
-    method = MKD(**CHECK).fit(_images(5, 0), Runtime())
-    image = _images(1, 1)
-    images, layers = method._taught(_images(4, 0), Runtime())
+    method = MKD(**CHECK).fit(noise_images(5, 0), Runtime())
+    image = noise_images(1, 1)
+    images, layers = method._taught(noise_images(4, 0), Runtime())
     shard = Shard(np.arange(4), Draws(0), Draws(0))
     loss = method._loss(images, layers, shard).item()
     changed = [layers[0] + 1, *layers[1:]]
@@ -154,10 +145,10 @@ def test_scores_take_the_last_three_layers_and_training_takes_four(monkeypatch: 
 
 
 def test_the_teacher_is_left_as_it_was_and_scoring_leaves_the_student() -> None:
-    method = MKD(**CHECK).fit(_images(4, 0), Runtime())
+    method = MKD(**CHECK).fit(noise_images(4, 0), Runtime())
     network = method._backbone._network
     student = {name: tensor.clone() for name, tensor in method.student_.state_dict().items()}
-    method.predict(_images(3, 1))
+    method.predict(noise_images(3, 1))
     assert all(torch.equal(tensor, student[name]) for name, tensor in method.student_.state_dict().items())
     assert all(parameter.grad is None for parameter in (*network.parameters(), *method.student_.parameters()))
     fresh = load_backbone(CHECK["backbone"], CHECK["layers"], "random")._network.state_dict()
@@ -169,8 +160,8 @@ def test_the_teacher_is_left_as_it_was_and_scoring_leaves_the_student() -> None:
 def test_every_map(localisation: str, norm: str) -> None:
     """Noise goes with the image, so that no map depends on what stands beside it."""
     values = {"localisation": localisation, "map_norm": norm, "smoothing_sigma": 0.0, "iterations": 2}
-    method = MKD(**(CHECK | values)).fit(_images(3, 0), Runtime())
-    images = _images(3, 1)
+    method = MKD(**(CHECK | values)).fit(noise_images(3, 0), Runtime())
+    images = noise_images(3, 1)
     found = method.predict(images)
     assert found.maps.min() >= 0
     if norm == "per_image":
@@ -188,19 +179,19 @@ def test_threads_do_not_change_a_bit(threads: int) -> None:
 
 
 def test_maps_have_the_images_size() -> None:
-    assert MKD(**CHECK).fit(_images(3, 0, 80), Runtime()).predict(_images(2, 1, 80)).maps.shape == (2, 80, 80)
+    assert MKD(**CHECK).fit(noise_images(3, 0, 80), Runtime()).predict(noise_images(2, 1, 80)).maps.shape == (2, 80, 80)
 
 
 def test_the_loss_falls_and_layers_are_scaled_to_a_mean_square_of_one() -> None:
     runtime = Runtime()
-    method = MKD(**(CHECK | {"iterations": 12})).fit(_images(8, 0), runtime)
+    method = MKD(**(CHECK | {"iterations": 12})).fit(noise_images(8, 0), runtime)
     losses = runtime.notes["losses"]["train"]["mkd"]
     assert losses[-1] < losses[0]
     assert runtime.notes["backbone"]["name"] == "tf_efficientnet_lite0"
-    _, layers = method._taught(_images(8, 0), Runtime())
+    _, layers = method._taught(noise_images(8, 0), Runtime())
     for layer, scale in zip(layers, method.scales_, strict=True):
         assert np.square(layer / scale).mean() == pytest.approx(1, rel=1e-4)
-    assert MKD(**(CHECK | {"scale": False})).fit(_images(3, 0), Runtime()).scales_ == (1.0,) * 4
+    assert MKD(**(CHECK | {"scale": False})).fit(noise_images(3, 0), Runtime()).scales_ == (1.0,) * 4
 
 
 @pytest.mark.slow
@@ -237,7 +228,7 @@ def test_kill_and_run_again(tmp_path: Path) -> None:
 )
 def test_layers_that_do_not_fit(backbone: str, layers: tuple[int, ...], text: str) -> None:
     with pytest.raises(SpecError, match=text):
-        MKD(**(CHECK | {"backbone": backbone, "layers": layers})).fit(_images(3, 0), Runtime())
+        MKD(**(CHECK | {"backbone": backbone, "layers": layers})).fit(noise_images(3, 0), Runtime())
 
 
 def test_presets_follow_the_split() -> None:

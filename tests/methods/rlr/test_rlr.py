@@ -16,31 +16,21 @@ from ltbench.blocks.training.learner import Shard
 from ltbench.contract.parameters import resolve
 from ltbench.contract.registry import choose_preset, presets
 from ltbench.core import Prediction
-from ltbench.datasets.arrays import ArrayImages
 from ltbench.errors import SpecError
 from ltbench.method import Runtime
 from methods.rlr.method import RLR
+from tests.methods.trained import noise_images, predicted
 
 CHECK: dict[str, Any] = resolve(RLR, presets(RLR)["check"].parameters) | {"weights": "random"}
 
 
-def _images(count: int, seed: int, side: int = 64) -> ArrayImages:
-    rng = np.random.RandomState(seed)
-    return ArrayImages(rng.randint(90, 160, (count, side, side, 3)).astype(np.uint8))
-
-
 def _predict(threads: int, **values: Any) -> Prediction:
-    usual = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        return RLR(**(CHECK | values)).fit(_images(7, 0), Runtime(seed=3)).predict(_images(3, 1))
-    finally:
-        torch.set_num_threads(usual)
+    return predicted(RLR, CHECK | values, threads)
 
 
 def test_levels_of_the_papers_backbone() -> None:
     backbone = load_backbone("tf_efficientnet_b6", (2, 3), "random")
-    maps = backbone(_images(1, 0, 256)[0])
+    maps = backbone(noise_images(1, 0, 256)[0])
     assert [level.shape for level in maps] == [(72, 32, 32), (200, 16, 16)]
 
 
@@ -75,15 +65,15 @@ def test_how_many_tokens_are_corrupted(corruption: str, corrupted: int) -> None:
 
 
 def test_counting_parameters_leaves_a_fitted_method_alone() -> None:
-    method = RLR(**(CHECK | {"epochs": 1})).fit(_images(2, 0), Runtime())
-    before = method.predict(_images(1, 1)).scores
+    method = RLR(**(CHECK | {"epochs": 1})).fit(noise_images(2, 0), Runtime())
+    before = method.predict(noise_images(1, 1)).scores
     assert method.trainable_parameters((256, 256)) > method.trainable_parameters((64, 64))
-    assert np.array_equal(method.predict(_images(1, 1)).scores, before)
+    assert np.array_equal(method.predict(noise_images(1, 1)).scores, before)
 
 
 def test_each_level_has_its_scale_and_its_losses() -> None:
     runtime = Runtime()
-    method = RLR(**(CHECK | {"epochs": 3})).fit(_images(8, 0), runtime)
+    method = RLR(**(CHECK | {"epochs": 3})).fit(noise_images(8, 0), runtime)
     assert len(set(method.scales_)) == 2
     losses = runtime.notes["losses"]["train"]
     assert sorted(losses) == ["level1", "level2"]
@@ -92,20 +82,20 @@ def test_each_level_has_its_scale_and_its_losses() -> None:
 
 def test_levels_are_trained_independently() -> None:
     """The first level's weights do not depend on whether there is a second."""
-    both = RLR(**CHECK).fit(_images(5, 0), Runtime())
-    one = RLR(**(CHECK | {"layers": (1,), "windows": (5,)})).fit(_images(5, 0), Runtime())
+    both = RLR(**CHECK).fit(noise_images(5, 0), Runtime())
+    one = RLR(**(CHECK | {"layers": (1,), "windows": (5,)})).fit(noise_images(5, 0), Runtime())
     for name, tensor in one.networks_[0].state_dict().items():
         assert torch.equal(both.networks_[0].state_dict()[name], tensor)
 
 
 def test_windows_fit_the_levels(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match="Give one a level"):
-        RLR(**(CHECK | {"windows": (5,)})).fit(_images(4, 0), Runtime())
+        RLR(**(CHECK | {"windows": (5,)})).fit(noise_images(4, 0), Runtime())
     with pytest.raises(SpecError, match="8x8"):
-        RLR(**(CHECK | {"windows": ()})).fit(_images(4, 0), Runtime())
-    method = RLR(**CHECK).fit(_images(4, 0), Runtime(seed=7))
+        RLR(**(CHECK | {"windows": ()})).fit(noise_images(4, 0), Runtime())
+    method = RLR(**CHECK).fit(noise_images(4, 0), Runtime(seed=7))
     with pytest.raises(SpecError, match="as in training"):
-        method.predict(_images(1, 0, 128))
+        method.predict(noise_images(1, 0, 128))
     method.save(tmp_path)
     loaded = RLR.load(tmp_path)
     assert (loaded.seed_, loaded.grids_, loaded.scales_) == (7, method.grids_, method.scales_)

@@ -16,29 +16,19 @@ from ltbench.blocks.training.learner import Shard
 from ltbench.contract.parameters import resolve
 from ltbench.contract.registry import choose_preset, presets
 from ltbench.core import Prediction
-from ltbench.datasets.arrays import ArrayImages
 from ltbench.errors import SpecError
 from ltbench.method import Runtime
 from methods.uniad.method import UniAD, score_tokens
 from tests.methods.parity import parity
 from tests.methods.reference import needs_shared
+from tests.methods.trained import noise_images, predicted
 
 CHECK: dict[str, Any] = resolve(UniAD, presets(UniAD)["check"].parameters) | {"weights": "random"}
 GRID, SIZE = (14, 14), (224, 224)
 
 
-def _images(count: int, seed: int, side: int = 64) -> ArrayImages:
-    rng = np.random.RandomState(seed)
-    return ArrayImages(rng.randint(90, 160, (count, side, side, 3)).astype(np.uint8))
-
-
 def _predict(threads: int, **values: Any) -> Prediction:
-    usual = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        return UniAD(**(CHECK | values)).fit(_images(7, 0), Runtime(seed=3)).predict(_images(3, 1))
-    finally:
-        torch.set_num_threads(usual)
+    return predicted(UniAD, CHECK | values, threads)
 
 
 def _score(distance: np.ndarray, image_score: str = "pooled_max") -> tuple[float, np.ndarray]:
@@ -54,23 +44,23 @@ def test_parameters_of_the_paper() -> None:
 def test_levels_of_the_papers_backbone() -> None:
     """Channels and sides of `tf_efficientnet_b4` at 224 pixels, and the tokens made of them."""
     backbone = load_backbone("tf_efficientnet_b4", (0, 1, 2, 3), "random")
-    maps = backbone(_images(1, 0, 224)[0])
+    maps = backbone(noise_images(1, 0, 224)[0])
     assert [level.shape for level in maps] == [(24, 112, 112), (32, 56, 56), (56, 28, 28), (160, 14, 14)]
     assert aligned(maps, GRID)[0].shape == (196, 272)
-    assert aligned(backbone(_images(1, 0, 256)[0]), (16, 16))[0].shape == (256, 272), "ADer's"
+    assert aligned(backbone(noise_images(1, 0, 256)[0]), (16, 16))[0].shape == (256, 272), "ADer's"
 
 
 def test_counting_parameters_leaves_a_fitted_method_alone() -> None:
-    method = UniAD(**(CHECK | {"epochs": 1})).fit(_images(2, 0), Runtime())
-    before = method.predict(_images(1, 1)).scores
+    method = UniAD(**(CHECK | {"epochs": 1})).fit(noise_images(2, 0), Runtime())
+    before = method.predict(noise_images(1, 1)).scores
     assert method.trainable_parameters((256, 256)) > method.trainable_parameters((64, 64))
-    assert np.array_equal(method.predict(_images(1, 1)).scores, before)
+    assert np.array_equal(method.predict(noise_images(1, 1)).scores, before)
 
 
 def test_a_pool_larger_than_the_image_is_refused_before_training() -> None:
     with pytest.raises(SpecError, match="pool_side of at most 64"):
-        UniAD(**(CHECK | {"pool_side": 65})).fit(_images(2, 0), Runtime())
-    UniAD(**(CHECK | {"pool_side": 65, "image_score": "mean", "epochs": 1})).fit(_images(2, 0), Runtime())
+        UniAD(**(CHECK | {"pool_side": 65})).fit(noise_images(2, 0), Runtime())
+    UniAD(**(CHECK | {"pool_side": 65, "image_score": "mean", "epochs": 1})).fit(noise_images(2, 0), Runtime())
 
 
 class _Copy(torch.nn.Module):
@@ -138,7 +128,7 @@ def test_threads_do_not_change_a_bit() -> None:
 
 
 def test_features_are_divided_by_their_root_mean_square() -> None:
-    train = _images(6, 0)
+    train = noise_images(6, 0)
     method = UniAD(**CHECK).fit(train, Runtime())
     squares = [np.square(tokens[0].astype(np.float64)).mean() for tokens in method._extractor.extract(train)]
     assert method.scale_ == pytest.approx(np.sqrt(np.mean(squares)))
@@ -147,7 +137,7 @@ def test_features_are_divided_by_their_root_mean_square() -> None:
 
 def test_the_backbone_is_left_as_it_was() -> None:
     method = UniAD(**CHECK)
-    method.fit(_images(4, 0), Runtime())
+    method.fit(noise_images(4, 0), Runtime())
     network = method._extractor.backbone._network
     assert all(parameter.grad is None and not parameter.requires_grad for parameter in network.parameters())
     fresh = load_backbone(CHECK["backbone"], CHECK["layers"], "random")._network.state_dict()
@@ -156,18 +146,18 @@ def test_the_backbone_is_left_as_it_was() -> None:
 
 def test_the_loss_falls() -> None:
     runtime = Runtime()
-    UniAD(**(CHECK | {"epochs": 6, "dropout": 0.0})).fit(_images(8, 0), runtime)
+    UniAD(**(CHECK | {"epochs": 6, "dropout": 0.0})).fit(noise_images(8, 0), runtime)
     losses = runtime.notes["losses"]["train"]["uniad"]
     assert len(losses) == 6
     assert losses[-1] < losses[0]
 
 
 def test_another_size_than_in_training_is_refused(tmp_path: Path) -> None:
-    method = UniAD(**CHECK).fit(_images(4, 0), Runtime(seed=7))
+    method = UniAD(**CHECK).fit(noise_images(4, 0), Runtime(seed=7))
     with pytest.raises(SpecError, match="as in training"):
-        method.predict(_images(1, 0, 128))
+        method.predict(noise_images(1, 0, 128))
     with pytest.raises(SpecError, match="8 divides"):
-        method.predict(_images(1, 0, 60))
+        method.predict(noise_images(1, 0, 60))
     method.save(tmp_path)
     assert UniAD.load(tmp_path).seed_ == 7
 
