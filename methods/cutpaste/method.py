@@ -17,6 +17,7 @@ from pydantic import Field
 from torch import Tensor
 
 from ltbench.blocks.features.settings import Backbone, Weights
+from ltbench.blocks.pixels import resized
 from ltbench.blocks.state import load_state, save_state
 from ltbench.blocks.threads import in_order, torch_on_one_thread
 from ltbench.blocks.training import loop as training
@@ -152,12 +153,7 @@ class CutPaste:
 
     def _resized(self, images: ImageSet) -> list[NDArray[np.uint8]]:
         """Return images at the network's side; they stay in memory, as each is altered anew in every epoch."""
-        return [self._image(image) for image in images]
-
-    def _image(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        if image.shape[:2] == (self.side, self.side):
-            return image
-        return np.asarray(Image.fromarray(image).resize((self.side, self.side), Image.Resampling.BILINEAR))
+        return [resized(image, self.side) for image in images]
 
     def _tensor(self, images: NDArray[np.uint8]) -> Tensor:
         pixels = torch.tensor(images, device=self._device).permute(0, 3, 1, 2)
@@ -212,7 +208,7 @@ class CutPaste:
 
     def _embedding(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
         with torch_on_one_thread(), torch.inference_mode():
-            found = self.network_.embed(self._tensor(self._image(image)[None]))
+            found = self.network_.embed(self._tensor(resized(image, self.side)[None]))
         return cast(NDArray[np.float32], found[0].cpu().numpy())
 
 

@@ -11,13 +11,13 @@ from typing import Annotated, ClassVar, Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from pydantic import Field
 from torch import Tensor
 
 from ltbench.blocks.features.backbones import check_device
 from ltbench.blocks.features.tokens import stack_on_disk
 from ltbench.blocks.maps import upsample
+from ltbench.blocks.pixels import resized
 from ltbench.blocks.state import load_state, save_state
 from ltbench.blocks.threads import in_order, torch_on_one_thread
 from ltbench.blocks.training import loop as training
@@ -178,7 +178,7 @@ class DRAEM:
                 f"Expected two training images to paste one on another, got {len(train)}. Use -p textures={PROCEDURAL}."
             )
         tracked = runtime.progress.track(train, "images", len(train))
-        return stack_on_disk(((_resized(image, self.side),) for image in tracked), len(train), runtime.checkpoints)[0]
+        return stack_on_disk(((resized(image, self.side),) for image in tracked), len(train), runtime.checkpoints)[0]
 
     def _textures(self, images: NDArray[np.uint8], runtime: Runtime) -> Textures:
         """Return where textures come from, and note it; those of a folder are all decoded here."""
@@ -206,20 +206,13 @@ class DRAEM:
 
     def _score(self, image: NDArray[np.uint8]) -> tuple[float, NDArray[np.float32]]:
         """Return the score and the map (H, W) of an image."""
-        pixels = _batch([_resized(image, self.side).astype(np.float32) / np.float32(255)], self._device)
+        pixels = _batch([resized(image, self.side).astype(np.float32) / np.float32(255)], self._device)
         with torch.inference_mode(), torch_on_one_thread():
             abnormal = torch.softmax(self.network_(pixels)[1], dim=1)[:, 1]
             score = image_score(abnormal, self.pool_side).item()
         anomaly_map: NDArray[np.float32] = abnormal[0].cpu().numpy()
         size = image.shape[:2]
         return score, anomaly_map if anomaly_map.shape == size else upsample(anomaly_map, (size[0], size[1]))
-
-
-def _resized(image: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
-    """Return an image (H, W, 3) as (side, side, 3), bilinear; its aspect is not kept."""
-    if image.shape[:2] == (side, side):
-        return image
-    return np.array(Image.fromarray(image).resize((side, side), Image.Resampling.BILINEAR))
 
 
 def _batch(images: list[NDArray[np.float32]], device: torch.device) -> Tensor:

@@ -13,7 +13,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
 from numpy.typing import NDArray
-from PIL import Image
 from pydantic import Field
 from torch import Tensor
 
@@ -22,6 +21,7 @@ from ltbench.blocks.features.settings import Backbone as BackboneName
 from ltbench.blocks.features.settings import Layers, SmoothingSigma, Weights
 from ltbench.blocks.features.tokens import root_mean_square, stack_on_disk
 from ltbench.blocks.maps import upsample
+from ltbench.blocks.pixels import resized
 from ltbench.blocks.state import load_state, save_state
 from ltbench.blocks.threads import in_order, torch_on_one_thread
 from ltbench.blocks.training import loop as training
@@ -169,12 +169,12 @@ class MKD:
             with torch.inference_mode(), torch_on_one_thread():
                 return tuple(layer[0].cpu().numpy() for layer in self._teacher(self._seen(pixels[None])))
 
-        def resized() -> Iterator[NDArray[np.uint8]]:
+        def shown() -> Iterator[NDArray[np.uint8]]:
             for image in runtime.progress.track(train, "features", len(train)):
-                images.append(_resized(image, self.side))
+                images.append(resized(image, self.side))
                 yield images[-1]
 
-        found = in_order((partial(taught, pixels) for pixels in resized()), self._backbone.workers)
+        found = in_order((partial(taught, pixels) for pixels in shown()), self._backbone.workers)
         layers = stack_on_disk(found, len(train), runtime.checkpoints)
         return np.stack(images), layers
 
@@ -204,7 +204,7 @@ class MKD:
 
     def _score(self, image: NDArray[np.uint8]) -> tuple[float, NDArray[np.float32]]:
         """Return the score and the map (H, W) of an image."""
-        pixels = _resized(image, self.side)
+        pixels = resized(image, self.side)
         seen = self._seen(pixels[None])[0]
         deviation = noise_deviation(seen, self.noise_scale)
         rng = np.random.default_rng((self.seed_, zlib.crc32(pixels.tobytes())))  # whatever images stand beside it
@@ -227,13 +227,6 @@ class MKD:
             )
         size = image.shape[:2]
         return score, found if found.shape == size else upsample(found, (size[0], size[1]))
-
-
-def _resized(image: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
-    """Return an image (H, W, 3) as (side, side, 3), bilinear; its aspect is not kept."""
-    if image.shape[:2] == (side, side):
-        return image
-    return np.array(Image.fromarray(image).resize((side, side), Image.Resampling.BILINEAR))
 
 
 METHOD: type[Method] = MKD
