@@ -1,7 +1,8 @@
-"""`ltbench datasets`: what is known of each dataset, and whether a folder is whole."""
+"""`ltbench datasets`: what is known of each dataset, getting one, and whether a folder is whole."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -13,10 +14,12 @@ app = typer.Typer(rich_markup_mode="rich")
 
 @app.callback(invoke_without_command=True)
 def list_datasets(context: typer.Context, as_json: AsJson = False) -> None:
-    """List the datasets with licence, citation, source and layout, or verify a folder.
+    """List the datasets with licence, citation, source and layout; get one; verify a folder.
 
     Examples:
       ltbench datasets
+
+      ltbench datasets get visa --root ~/data
 
       ltbench datasets verify mvtec --data-root ~/data
     """
@@ -48,3 +51,43 @@ def verify(
     verification = verify_dataset(name, data_root)
     print_verification(name, root, verification, as_json)
     raise typer.Exit(0 if verification.ok else 1)
+
+
+@app.command("get")
+def get(
+    name: Annotated[str, typer.Argument(help="Dataset name.")],
+    root: Annotated[
+        Path,
+        typer.Option("--root", "--data-root", envvar="LTBENCH_DATA", help="Folder that holds the datasets."),
+    ] = Path("data"),
+    accepted: Annotated[bool, typer.Option("--accept-licence", help="Agree to the licence of the images.")] = False,
+    mirror: Annotated[
+        list[str] | None, typer.Option(help="An address of the archive to try first; repeat for more.")
+    ] = None,
+    own: Annotated[
+        list[Path] | None, typer.Option("--from", help="The archive, got by hand; repeat where there are several.")
+    ] = None,
+    keep: Annotated[bool, typer.Option("--keep-archive", help="Keep the archive beside the folder.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Fetch a dataset, unpack it into ROOT/NAME and verify it; exit with 1 if a file is missing or unreadable.
+
+    What is interrupted goes on with the same command. The archive's sha256 is checked whatever address gives it; the
+    archive is removed once it is unpacked.
+
+    Examples:
+      ltbench datasets get visa --root ~/data --accept-licence
+
+      ltbench datasets get mvtec --root ~/data --from ~/Downloads/mvtec_anomaly_detection.tar.xz
+    """
+    from ltbench.console.datasets import agree, print_got
+    from ltbench.console.downloads import DownloadMeter
+    from ltbench.datasets.archives import get as archives
+
+    source, offer = archives.offer_of(name)
+    if archives.present(name, root) is None:
+        agree(source, offer, accepted=accepted, may_ask=not as_json)
+    with DownloadMeter(quiet=as_json) as meter:
+        got = archives.get(name, root, meter, mirrors=mirror or (), own=own or (), keep=keep)
+    print_got(name, got, as_json)
+    raise typer.Exit(0 if got.verification.ok else 1)

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
+from rich.console import Console
 from rich.markup import escape
+from rich.prompt import Confirm
 from rich.table import Table
 
 from ltbench.console.output import open_console, print_json
+from ltbench.datasets.archives.facts import Offer
+from ltbench.datasets.archives.get import Got
 from ltbench.datasets.index import DatasetSource
 from ltbench.datasets.verify import Verification
+from ltbench.errors import SpecError
+
+_KINDS = ("missing", "extra", "unreadable", "miscounted", "graded", "empty")
 
 
 def print_datasets(sources: Iterable[DatasetSource], as_json: bool) -> None:
@@ -34,15 +43,47 @@ def print_datasets(sources: Iterable[DatasetSource], as_json: bool) -> None:
     console.print("\nAny other folder in MVTec layout is a dataset too: pass its parent as --data-root.")
 
 
+def agree(source: DatasetSource, offer: Offer, *, accepted: bool, may_ask: bool) -> None:
+    """Show a dataset's licence, and make sure of the user's agreement to it.
+
+    Raises:
+        SpecError: there is none, and nobody to ask, or the answer is no.
+    """
+    licence = source.licence + (f", {offer.terms}" if offer.terms else "")
+    print(f"{source.title}: {licence}\ncite: {source.citation}", file=sys.stderr)
+    is_person = may_ask and sys.stdin.isatty() and sys.stderr.isatty()
+    if not accepted and is_person:
+        accepted = Confirm.ask("Do you agree to this licence?", console=Console(stderr=True), default=False)
+    if not accepted:
+        raise SpecError(
+            f"Expected agreement to the licence of {source.title} ({licence}), got none. Read it, and add "
+            "--accept-licence."
+        )
+
+
+def print_got(name: str, got: Got, as_json: bool) -> None:
+    """Print where a dataset is, what gave it, and what is wrong with it."""
+    archives = [{"file": one.file.name, "url": one.url} for one in got.fetched]
+    if as_json:
+        print_json(_verification(name, got.root, got.verification) | {"archives": archives})
+        return
+    print("\n".join(f"{one['file']}: {one['url'] or 'your own'}" for one in archives) or f"{name} was there already")
+    print_verification(name, got.root, got.verification, as_json)
+
+
 def print_verification(name: str, root: Path, verification: Verification, as_json: bool) -> None:
     """Print the files that are missing, extra or unreadable."""
-    kinds = ("missing", "extra", "unreadable", "miscounted", "graded", "empty")
-    files = {kind: list(getattr(verification, kind)) for kind in kinds}
     if as_json:
-        print_json({"dataset": name, "root": str(root), "ok": verification.ok, **files})
+        print_json(_verification(name, root, verification))
         return
-    for kind in kinds:
+    files = {kind: getattr(verification, kind) for kind in _KINDS}
+    for kind in _KINDS:
         for file in files[kind]:
             print(f"{kind}: {file}")
-    counts = ", ".join(f"{len(files[kind])} {kind}" for kind in kinds if files[kind])
+    counts = ", ".join(f"{len(files[kind])} {kind}" for kind in _KINDS if files[kind])
     print(f"{name} in {root}: {counts or 'complete'}")
+
+
+def _verification(name: str, root: Path, verification: Verification) -> dict[str, Any]:
+    files = {kind: list(getattr(verification, kind)) for kind in _KINDS}
+    return {"dataset": name, "root": str(root), "ok": verification.ok, **files}
