@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
-from ltbench.errors import DataError
+from ltbench.system import writing
 
 
 def write_whole(target: Path, content: bytes) -> None:
@@ -16,10 +18,23 @@ def write_whole(target: Path, content: bytes) -> None:
     Raises:
         OSError: it cannot be written.
     """
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.{uuid4().hex}")
+    with whole(target) as temporary:
+        temporary.write_bytes(content)
+
+
+@contextmanager
+def whole(target: Path) -> Iterator[Path]:
+    """Yield the path of a file to write, beside `target`, that becomes it when the block ends well.
+
+    The folder is made if need be. On failure nothing is left, and an older file stays.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    temporary = target.with_name(f".{uuid4().hex}.{os.getpid()}")  # short: a name may be as long as it can be
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
-        temporary.write_bytes(content)
+        yield temporary
         temporary.replace(target)
     except BaseException:
         with suppress(OSError):  # it may never have come about
@@ -30,10 +45,33 @@ def write_whole(target: Path, content: bytes) -> None:
 def write_output(target: Path, content: bytes) -> None:
     """Write a file that the user asked for, whole or not at all.
 
+    A link and a device are written through: neither they nor what they lead to are replaced.
+
     Raises:
+        FullDiskError: there is no room.
         DataError: it cannot be written.
     """
-    try:
-        write_whole(target, content)
-    except OSError as error:
-        raise DataError(f"Expected to write {target}, got {error.strerror}. Choose another --out.") from error
+    with writing(target, "Choose another --out."):
+        if target.is_symlink() or (target.exists() and not target.is_file()):
+            _write_through(target, content)
+        else:
+            write_whole(target, content)
+
+
+def _write_through(target: Path, content: bytes) -> None:
+    """Write into what a path leads to; room for a file is taken before a byte of the old one is lost."""
+    handle = os.open(target, os.O_WRONLY | os.O_CREAT, 0o666)
+    with os.fdopen(handle, "wb", buffering=0) as file:
+        before = os.fstat(handle)
+        is_file = stat.S_ISREG(before.st_mode)
+        if is_file and content and hasattr(os, "posix_fallocate"):
+            try:
+                os.posix_fallocate(handle, 0, len(content))
+            except OSError:
+                file.truncate(before.st_size)
+                raise
+        view = memoryview(content)
+        while view:
+            view = view[file.write(view) :]
+        if is_file:
+            file.truncate(len(content))

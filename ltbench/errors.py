@@ -9,6 +9,12 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+MANY = 100
+"""So many names are no longer listed in a message."""
+
+LONG = 200
+"""Letters of a wrong name that a message shows and that are compared."""
+
 
 class LtbenchError(Exception):
     """A mistake that the user can mend. The message reads `Expected <what>, got <what>. <What to do>.`."""
@@ -18,13 +24,18 @@ class DataError(LtbenchError):
     """Something on disk is missing, unreadable or not what it claims to be (image, mask, csv, split file)."""
 
 
+class FullDiskError(LtbenchError):
+    """No room on a disk. It is no fault of a run: once there is room, the same command goes on."""
+
+
 class UnknownNameError(LtbenchError):
     """A name that nothing is registered under; the message offers the nearest name, else the list."""
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
         self.kind, self.name, self.known = kind, name, sorted(known)
         article = "an" if kind[0] in "aeio" else "a"
-        super().__init__(f"Expected the name of {article} {kind}, got {name!r}. {suggest(name, self.known)}")
+        shown = name if len(name) <= LONG else f"{name[:LONG]}..."
+        super().__init__(f"Expected the name of {article} {kind}, got {shown!r}. {suggest(name, self.known)}")
 
 
 class SpecError(LtbenchError):
@@ -44,9 +55,12 @@ class ContractError(LtbenchError):
 
 
 def suggest(name: str, known: Iterable[str]) -> str:
-    """Return `Did you mean 'x'?` when a known name is near, else `Known: a, b, c.`."""
+    """Return `Did you mean 'x'?` when a known name is near, else `Known: a, b, c.`; of very many the five nearest."""
     names = sorted(known)
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+    if len(names) > MANY:
+        nearest = ", ".join(map(repr, difflib.get_close_matches(name[:LONG], names, n=5, cutoff=0.0)))
+        return f"The nearest of {len(names)} are {nearest}."
+    near = difflib.get_close_matches(name[:LONG], names, n=1, cutoff=0.6)
     if near:
         return f"Did you mean {near[0]!r}?"
     return f"Known: {', '.join(names)}." if names else "None is known."

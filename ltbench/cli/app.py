@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from typing import Annotated
 
@@ -9,41 +10,58 @@ import typer
 
 from ltbench import __version__
 from ltbench.cli import datasets, doctor, figures, heatmaps, methods, records, report, runs, splits, sweeps, tables
-from ltbench.errors import LtbenchError
+from ltbench.cli.command import App
+from ltbench.system import as_ours
 
 INTERRUPTED = 130
 """The exit code after Ctrl-C, as shells have it."""
 
-app = typer.Typer(
+app = App(
     name="ltbench",
     help="A benchmark suite for long-tailed and noisy visual anomaly detection.\n\n"
     "Start with [bold]ltbench doctor[/bold], then [bold]ltbench run --method patchcore --split shapes_step20 "
     "--preset offline[/bold] and [bold]ltbench table[/bold].",
     no_args_is_help=True,
-    rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
 
 
 def main() -> None:
-    """Run the command line; an `LtbenchError` is one line on standard error and exit code 2."""
+    """Run the command line; an `LtbenchError`, or what the system refuses, is one line and exit code 2."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a name of any bytes, a terminal of any encoding
     try:
         app()
-    except LtbenchError as error:
-        print(f"ltbench: {error}", file=sys.stderr)
-        sys.exit(2)
     except SystemExit as stop:
         if stop.code == INTERRUPTED:
-            print(
-                "ltbench: interrupted; nothing is half-written, the same command goes on or starts again",
-                file=sys.stderr,
-            )
+            _tell("interrupted; nothing is half-written, the same command goes on or starts again")
         raise
+    except Exception as error:
+        if (ours := as_ours(error)) is None:
+            raise
+        _tell(str(ours))
+        _drop_unwritten()
+        sys.exit(2)
+
+
+def _tell(text: str) -> None:
+    from ltbench.console.output import tell
+
+    tell(text)
+
+
+def _drop_unwritten() -> None:
+    """Let the interpreter end without another word where standard output can take no more."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        sys.stdout = None
 
 
 def _version(value: bool) -> None:
     if value:
-        print(__version__)
+        typer.echo(__version__)
         raise typer.Exit
 
 

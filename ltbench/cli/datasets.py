@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
+from ltbench.cli.command import App
 from ltbench.cli.options import AsJson, DataRoot
 
-app = typer.Typer(rich_markup_mode="rich")
+app = App()
 
 
 @app.callback(invoke_without_command=True)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from ltbench.cli.command import App
 from ltbench.cli.options import DEFAULT_RESULTS, DataRoot, Methods, Results, Run, Splits, complete_splits
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ltbench.records.record import RunRecord
     from ltbench.tables.published import Published
 
-app = typer.Typer(help="Draw a figure from runs or splits, as PDF, PNG or SVG.", no_args_is_help=True)
+app = App(help="Draw a figure from runs or splits, as PDF, PNG or SVG.", no_args_is_help=True)
 
 Out = Annotated[Path, typer.Option("--out", "-o", help="A .pdf, .png or .svg file.")]
 Metric = Annotated[str, typer.Option(help="Metric id.")]
@@ -176,6 +176,7 @@ def _records(
     results: Path, dataset: str | None, splits: list[str] | None, methods: list[str] | None, preset: str | None
 ) -> list[RunRecord]:
     """Return the records that fit, and say which cannot be read; a split with or without a seed may be named."""
+    from ltbench.console.records import print_problems
     from ltbench.records.record import stream_records
     from ltbench.tables.measurements import base_name
 
@@ -188,8 +189,7 @@ def _records(
         and (not methods or record.spec.method in methods)
         and preset in (None, record.preset)
     ]
-    for problem in problems:
-        print(f"ltbench: left out: {problem}", file=sys.stderr)
+    print_problems(problems)
     return found
 
 
@@ -203,7 +203,8 @@ def _published(tables: list[str] | None, dataset: str | None) -> list[Published]
 
 
 def _save(figure: Figure, out: Path) -> None:
+    from ltbench.console.output import say
     from ltbench.figures.style import save
 
     save(figure, out)
-    print(out)
+    say(out)

@@ -34,6 +34,7 @@ def heatmaps(
 
       ltbench heatmaps --run 0123abcd --worst 5 --out worst/
     """
+    from ltbench.console.output import say
     from ltbench.datasets.index import load_dataset
     from ltbench.figures.examples import SavedMaps, one_of_each_defect
     from ltbench.figures.examples import worst as worst_of
@@ -47,9 +48,9 @@ def heatmaps(
     found = worst_of(first, worst, category or ()) if worst else one_of_each_defect(first, category or ())
     if out.suffix:
         save(draw_heatmaps(found, dataset, runs), out)
-        print(out)
+        say(out)
         return
     for name in dict.fromkeys(example.category for example in found):
         file = out / f"{name}.png"
         save(draw_heatmaps([example for example in found if example.category == name], dataset, runs), file)
-        print(file)
+        say(file)

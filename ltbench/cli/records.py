@@ -8,10 +8,11 @@ from typing import Annotated
 
 import typer
 
+from ltbench.cli.command import App
 from ltbench.cli.options import DEFAULT_RESULTS, AsJson, DataRoot, Results
 from ltbench.errors import SpecError
 
-app = typer.Typer(rich_markup_mode="rich")
+app = App()
 
 Run = Annotated[str, typer.Argument(help="Folder of a run, or the first digits of its hash.")]
 
@@ -116,7 +117,7 @@ def remove(
 
       ltbench runs rm --failed --yes
     """
-    from ltbench.console.output import print_json
+    from ltbench.console.output import print_json, say
     from ltbench.records.failures import failed_runs
     from ltbench.runs.removal import damaged_runs, remove_run, runs_named
 
@@ -133,7 +134,7 @@ def remove(
     if as_json:
         print_json({"removed": chosen})
     else:
-        print(f"{len(chosen)} removed")
+        say(f"{len(chosen)} removed")
 
 
 @app.command("export")
@@ -150,7 +151,7 @@ def export_runs(
 
       ltbench runs export --scores --out scores.parquet
     """
-    from ltbench.console.output import print_json
+    from ltbench.console.output import print_json, say
     from ltbench.console.records import print_problems
     from ltbench.records.exports import export, metric_rows, score_rows
     from ltbench.records.record import stream_records
@@ -162,4 +163,4 @@ def export_runs(
     if as_json:
         print_json({"file": str(out), "rows": count})
     else:
-        print(f"{out}: {count} rows")
+        say(f"{out}: {count} rows")

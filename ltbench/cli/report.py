@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -30,14 +29,15 @@ def report(
 
       ltbench report --dataset mvtec --dataset visa --no-heatmaps --title "Long tails" --out site
     """
+    from ltbench.console.output import say
+    from ltbench.console.records import print_problems
     from ltbench.records.record import stream_records
     from ltbench.report.page import make_page, write_page
     from ltbench.sweeps.gaps import failed_cells
 
     problems: list[str] = []
     records = [own for own in stream_records(results, problems) if not dataset or own.dataset in dataset]
-    for problem in problems:
-        print(f"ltbench: left out: {problem}", file=sys.stderr)
+    print_problems(problems)
     reasons = failed_cells(results)
     page = make_page(records, results, data_root=data_root, title=title, heatmaps=heatmaps, reasons=reasons)
-    print(write_page(page, out))
+    say(write_page(page, out))

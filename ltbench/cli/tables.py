@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -67,6 +66,7 @@ def table(
 
       ltbench table --paper tailedcore-1 --dataset parts --metric image_auroc,pixel_aupro_30 --group avg
     """
+    from ltbench.console.output import write
     from ltbench.render import render
     from ltbench.sweeps.gaps import failed_cells, inapplicable_cells
     from ltbench.tables.comparison import check_metrics, make_table
@@ -92,7 +92,7 @@ def table(
             runs, splits=split or (), metrics=metrics, group=group or "avg", significance=significance,
             reasons=failed_cells(results),
         )  # fmt: skip
-    print(render(made, form), end="")
+    write(render(made, form))
 
 
 def compare(
@@ -115,6 +115,7 @@ def compare(
 
       ltbench compare ltad-5 --claims
     """
+    from ltbench.console.output import tell
     from ltbench.console.tables import print_agreements, print_verdicts
     from ltbench.tables.agreement import agreements, all_agree, left_out
     from ltbench.tables.cells import METRIC_TITLES
@@ -128,7 +129,7 @@ def compare(
     numbers = published_numbers()
     filled = {name: fill(layout, runs, numbers) for name, layout in wanted.items()}
     for sentence in (text for name, table in filled.items() for text in left_out(name, table)):
-        print(f"ltbench: not compared: {sentence}", file=sys.stderr)
+        tell(f"not compared: {sentence}")
     if claims:
         held = verdicts(published_claims(), filled, numbers)
         print_verdicts(held, tolerance, as_json)
@@ -140,11 +141,11 @@ def compare(
 
 def _measured(results: Path, metrics: list[str], dataset: str | None = None) -> list[Measurement]:
     """Return what tables keep of the finished runs, and say which records cannot be read."""
+    from ltbench.console.records import print_problems
     from ltbench.records.record import stream_records
     from ltbench.tables.measurements import measure
 
     problems: list[str] = []
     measured = measure(stream_records(results, problems), metrics, dataset)
-    for problem in problems:
-        print(f"ltbench: left out: {problem}", file=sys.stderr)
+    print_problems(problems)
     return measured

@@ -7,12 +7,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.markup import escape
 from rich.prompt import Confirm
 from rich.table import Table
 
-from ltbench.console.output import open_console, print_json
+from ltbench.console.output import escape, open_console, print_json, say, tell
 from ltbench.datasets.archives.facts import Offer
 from ltbench.datasets.archives.get import Got
 from ltbench.datasets.index import DatasetSource
@@ -50,10 +48,11 @@ def agree(source: DatasetSource, offer: Offer, *, accepted: bool, may_ask: bool)
         SpecError: there is none, and nobody to ask, or the answer is no.
     """
     licence = source.licence + (f", {offer.terms}" if offer.terms else "")
-    print(f"{source.title}: {licence}\ncite: {source.citation}", file=sys.stderr)
+    tell(f"{source.title}: {licence}")
+    tell(f"cite: {source.citation}")
     is_person = may_ask and sys.stdin.isatty() and sys.stderr.isatty()
     if not accepted and is_person:
-        accepted = Confirm.ask("Do you agree to this licence?", console=Console(stderr=True), default=False)
+        accepted = Confirm.ask("Do you agree to this licence?", console=open_console(stderr=True), default=False)
     if not accepted:
         raise SpecError(
             f"Expected agreement to the licence of {source.title} ({licence}), got none. Read it, and add "
@@ -67,7 +66,10 @@ def print_got(name: str, got: Got, as_json: bool) -> None:
     if as_json:
         print_json(_verification(name, got.root, got.verification) | {"archives": archives})
         return
-    print("\n".join(f"{one['file']}: {one['url'] or 'your own'}" for one in archives) or f"{name} was there already")
+    for one in archives:
+        say(f"{one['file']}: {one['url'] or 'your own'}")
+    if not archives:
+        say(f"{name} was there already")
     print_verification(name, got.root, got.verification, as_json)
 
 
@@ -79,9 +81,9 @@ def print_verification(name: str, root: Path, verification: Verification, as_jso
     files = {kind: getattr(verification, kind) for kind in _KINDS}
     for kind in _KINDS:
         for file in files[kind]:
-            print(f"{kind}: {file}")
+            say(f"{kind}: {file}")
     counts = ", ".join(f"{len(files[kind])} {kind}" for kind in _KINDS if files[kind])
-    print(f"{name} in {root}: {counts or 'complete'}")
+    say(f"{name} in {root}: {counts or 'complete'}")
 
 
 def _verification(name: str, root: Path, verification: Verification) -> dict[str, Any]:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Sequence
 
-from rich.markup import escape
-
-from ltbench.console.output import new_table, open_console, print_json
+from ltbench.console.output import escape, new_table, open_console, print_json
 from ltbench.doctor import Finding
 
 

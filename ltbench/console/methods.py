@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 from collections.abc import Iterable
 
-from rich.markup import escape
-
-from ltbench.console.output import new_table, open_console, print_json
+from ltbench.console.output import escape, new_table, open_console, print_json, say, tell
 from ltbench.contract.checks import CheckResult
 from ltbench.contract.parameters import hyper_parameters, plain, resolve
 from ltbench.contract.registry import (
@@ -34,19 +31,19 @@ def print_methods(as_json: bool) -> None:
         except LtbenchError as error:
             problems.append(str(error))
     for problem in problems:
-        print(f"ltbench: left out: {problem}", file=sys.stderr)
+        tell(f"left out: {problem}")
     if as_json:
         print_json({info.name: dataclasses.asdict(info) | {"presets": names} for info, names in infos})
         return
     table = new_table("name", "title", "paper", "privileges", "scores", "presets")
     for info, names in infos:
         table.add_row(
-            info.name,
-            info.title,
-            info.paper or "",
+            escape(info.name),
+            escape(info.title),
+            escape(info.paper or ""),
             ", ".join(_privileges(info)),
             "pixels, images" if info.has_maps else "images",
-            ", ".join(names),
+            escape(", ".join(names)),
         )
     open_console().print(table)
 
@@ -80,14 +77,14 @@ def print_method(name: str, preset: str | None, as_json: bool) -> None:
         return
     console = open_console()
     info = method.info
-    console.print(f"[bold]{escape(info.title)}[/bold] ({info.name})  paper: {info.paper or 'none'}")
+    console.print(f"[bold]{escape(info.title)}[/bold] ({escape(info.name)})  paper: {escape(info.paper or 'none')}")
     console.print(f"privileges: {', '.join(_privileges(info)) or 'none'}")
     scored = "pixels (anomaly maps) and images" if info.has_maps else "images; it gives no maps"
     console.print(f"scores {scored}; needs at least {info.min_images} training images a category")
     if trainable is not None:
         height, width = protocol.size
         console.print(f"trainable parameters: {trainable:,} for images of {height}x{width}")
-    table = new_table("hyper-parameter", "type", preset or "default", "meaning")
+    table = new_table("hyper-parameter", "type", escape(preset or "default"), "meaning")
     for row in rows:
         table.add_row(*(escape(str(row[key])) for key in ("name", "type", "value", "description")))
     console.print(table)
@@ -105,8 +102,8 @@ def print_checks(results: Iterable[CheckResult], as_json: bool) -> bool:
     for result in results:
         done.append(result)
         if not as_json:
-            print(f"{'ok    ' if result.passed else 'BROKEN'} {result.check.replace('_', ' ')}", end="")
-            print("" if result.passed else f": {result.reason}", flush=True)
+            told = "ok    " if result.passed else "BROKEN"
+            say(f"{told} {result.check.replace('_', ' ')}" + ("" if result.passed else f": {result.reason}"))
     if as_json:
         print_json({result.check: {"passed": result.passed, "reason": result.reason} for result in done})
     return all(result.passed for result in done)

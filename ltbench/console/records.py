@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from rich.markup import escape
-
-from ltbench.console.output import new_table, open_console, print_json
+from ltbench.console.output import escape, new_table, open_console, print_json, say, tell
 from ltbench.console.runs import print_metrics
 from ltbench.records.exports import Difference
 from ltbench.records.record import RunRecord
@@ -22,7 +19,7 @@ LISTED = "image_auroc"
 def print_problems(problems: Iterable[str]) -> None:
     """Print on standard error which records were left out."""
     for problem in problems:
-        print(f"ltbench: left out: {problem}", file=sys.stderr)
+        tell(f"left out: {problem}")
 
 
 def print_runs(records: Iterable[RunRecord], as_json: bool) -> None:
@@ -32,13 +29,13 @@ def print_runs(records: Iterable[RunRecord], as_json: bool) -> None:
         print_json({"runs": rows})
         return
     if not rows:
-        print("no finished runs here")
+        say("no finished runs here")
         return
     table = new_table("run", "method", "preset", "split", "seed", "protocol", "image AUROC", "created")
     for row in rows:
         value = "–" if row["value"] is None else f"{100 * row['value']:.2f}"
         shown = (row["run"], row["method"], row["preset"], row["split"], str(row["seed"]), row["protocol"], value)
-        table.add_row(*map(escape, shown), row["created"].replace("T", " ").partition("+")[0])
+        table.add_row(*map(escape, shown), escape(row["created"].replace("T", " ").partition("+")[0]))
     open_console().print(table)
 
 
@@ -101,7 +98,7 @@ def print_differences(before: RunRecord, after: RunRecord, differences: Sequence
         print_json({"differences": [asdict(difference) for difference in differences]})
         return
     if not differences:
-        print("the runs are equal")
+        say("the runs are equal")
         return
     table = new_table("", before.spec.hash, after.spec.hash, "difference")
     for found in differences:
@@ -119,8 +116,8 @@ def print_verifications(found: Sequence[RunVerification], as_json: bool) -> None
     for one in found:
         told = "; ".join(one.faults) or (f"ok: {', '.join(one.checked)}" if one.checked else "nothing to check")
         left = f"; not checked: {', '.join(one.unchecked)}" if one.unchecked else ""
-        print(f"{one.run}  {'DIFFERS: ' if one.faults else ''}{told}{left}")
-    print(f"{len(found)} verified, {sum(not one.ok for one in found)} with differences")
+        say(f"{one.run}  {'DIFFERS: ' if one.faults else ''}{told}{left}")
+    say(f"{len(found)} verified, {sum(not one.ok for one in found)} with differences")
 
 
 def _text(value: Any) -> str:

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 
-from ltbench.console.output import new_table, open_console, percent, print_json
+from ltbench.console.output import escape, new_table, open_console, percent, print_json, say
 from ltbench.records.record import RunRecord
 from ltbench.runs.runner import Outcome
 
@@ -36,20 +35,23 @@ def print_outcome(outcome: Outcome, as_json: bool) -> None:
 def print_metrics(record: RunRecord, console: Console) -> None:
     """Print metrics by category and group in percent, and why some have no value."""
     metrics = list(record.metrics)
-    table = new_table("", *(metric.replace("_", " ") for metric in metrics))
+    table = new_table("", *(escape(metric.replace("_", " ")) for metric in metrics))
     groups = [*sorted(record.counts), "high", "low", "avg"]
     for group in groups:
         if group == "high":
             table.add_section()
         values = [record.metrics[metric].get(group) for metric in metrics]
         table.add_row(escape(group), *("–" if value is None else f"{100 * value:.2f}" for value in values))
-    console.print(f"{record.method.title} on {record.spec.split}, protocol {record.spec.protocol.name}, percent")
+    spec = record.spec
+    console.print(
+        escape(f"{record.method.title} on {spec.split}, protocol {spec.protocol.name}, percent"), highlight=False
+    )
     console.print(table)
     for reason in sorted({reason for own in record.missing.values() for reason in own.values()}):
         places = sorted(place for metric in record.missing for place in _places(record, metric, reason, groups))
         console.print(f"no value ({escape(reason)}): {escape(', '.join(places))}", highlight=False)
     if points := record.notes.get("learning_curve"):
-        curve = new_table("after epoch", *(metric.replace("_", " ") for metric in metrics))
+        curve = new_table("after epoch", *(escape(metric.replace("_", " ")) for metric in metrics))
         for point in points:
             averages = (point["metrics"].get(metric, {}).get("avg") for metric in metrics)
             curve.add_row(str(point["epoch"]), *("–" if value is None else f"{100 * value:.2f}" for value in averages))
@@ -68,7 +70,7 @@ def _print_where(outcome: Outcome, console: Console) -> None:
     memory = max(outcome.record.peak_memory_mib.values(), default=0.0)
     state = "found, not repeated (--force repeats it)" if outcome.reused else f"{seconds}; peak memory {memory:.0f} MiB"
     console.print(state, highlight=False)
-    console.print(str(outcome.folder), highlight=False, markup=False, soft_wrap=True)
+    say(outcome.folder)
 
 
 def print_diagnostics(diagnostics: dict[str, Any], as_json: bool) -> None:

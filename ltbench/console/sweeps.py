@@ -10,10 +10,9 @@ from typing import Any
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from ltbench.console.output import new_table, open_console, print_json
+from ltbench.console.output import escape, new_table, open_console, print_json, say
 from ltbench.executors.cells import Cell
 from ltbench.executors.interface import Command, Ended, Event, Said, Started
 from ltbench.runs.progress import Position
@@ -99,7 +98,7 @@ class SweepView:
         self.failed: list[dict[str, Any]] = []
         self.commands: list[str] = []
         self._total, self._quiet = total, quiet
-        self._console = Console(stderr=True, quiet=quiet)
+        self._console = open_console(stderr=True, quiet=quiet)
         self._start = time.monotonic()
         self._running: dict[str, str] = {}
 
@@ -129,7 +128,7 @@ class SweepView:
         elif isinstance(event, Command):
             self.commands.append(event.text)
             if not self._quiet:
-                print(event.text)
+                say(event.text)
         elif isinstance(event, Ended):
             self._end(event)
 
@@ -180,7 +179,7 @@ def print_end(plan: SweepPlan, view: SweepView, as_json: bool, *, retried: bool,
     if as_json:
         print_json({"counts": counts, "failed": failed, "commands": view.commands})
     elif not view.commands:
-        console = Console(stderr=True)
+        console = open_console(stderr=True)
         console.print(", ".join(f"{count} {state}" for state, count in counts.items() if count), highlight=False)
         if failed:
             console.print("`ltbench status` gives the reasons, `ltbench sweep ... --retry-failed` tries them again")

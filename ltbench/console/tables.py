@@ -5,9 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from rich.markup import escape
-
-from ltbench.console.output import new_table, open_console, print_json
+from ltbench.console.output import escape, new_table, open_console, print_json
 from ltbench.errors import SpecError
 from ltbench.render.text import signed
 from ltbench.tables.agreement import Agreement
@@ -38,7 +36,7 @@ def print_agreements(found: Sequence[Agreement], tolerance: float, as_json: bool
     for row in ordered:
         colour = _COLOURS[row.status]
         table.add_row(
-            row.layout, escape(row.method), row.split, row.metric, row.group, f"{row.measured:.2f}",
+            row.layout, escape(row.method), escape(row.split), row.metric, row.group, f"{row.measured:.2f}",
             row.over, f"{row.published:.2f}", signed(row.difference), f"[{colour}]{row.status}[/{colour}]",
             escape(row.note),
         )  # fmt: skip

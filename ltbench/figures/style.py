@@ -8,6 +8,7 @@ import textwrap
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,10 +16,13 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.font_manager import findfont, get_font
+from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from ltbench.atomic import write_output
 from ltbench.errors import SpecError
+from ltbench.foreign import visible
 
 Name = TypeVar("Name", bound=Hashable)
 
@@ -141,6 +145,21 @@ def save(figure: Figure, file: Path) -> None:
 def as_bytes(figure: Figure, suffix: str) -> bytes:
     """Return a figure in the format of a suffix."""
     buffer = io.BytesIO()
+    for text in figure.findobj(Text):
+        text.set_text("\n".join(map(_drawable, text.get_text().split("\n"))))
     with drawing():
         figure.savefig(buffer, format=suffix[1:], dpi=200, metadata=_FORMATS[suffix])
     return buffer.getvalue()
+
+
+def _drawable(line: str) -> str:
+    """Return a line that the font has: of other characters the code point."""
+    return "".join(
+        character if ord(character) in _characters() else f"[U+{ord(character):04X}]" for character in visible(line)
+    )
+
+
+@cache
+def _characters() -> frozenset[int]:
+    """Return the characters of matplotlib's own font."""
+    return frozenset(get_font(findfont("DejaVu Sans", fallback_to_default=False)).get_charmap())

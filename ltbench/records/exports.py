@@ -7,10 +7,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
+from ltbench.atomic import write_output
 from ltbench.core import canonical_json
-from ltbench.errors import LtbenchError, SpecError
+from ltbench.errors import SpecError
+from ltbench.foreign import inert
 from ltbench.records.record import RunRecord
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def export(rows: Iterable[Mapping[str, Any]], path: Path) -> int:
 
     Raises:
         SpecError: a file name of another kind, no rows, or Parquet without pyarrow.
-        LtbenchError: the file cannot be written.
+        FullDiskError, DataError: the file cannot be written.
     """
     import pandas as pd
 
@@ -79,26 +80,23 @@ def export(rows: Iterable[Mapping[str, Any]], path: Path) -> int:
     frame = pd.DataFrame(list(rows))
     if frame.empty:
         raise SpecError("Expected finished runs to export, got none. Run some, or pass another --results.")
-    temporary = path.with_name(f".{path.name}.{uuid4().hex}{path.suffix}")
+    write_output(path, _csv(frame) if path.suffix == ".csv" else _parquet(frame))
+    return len(frame)
+
+
+def _csv(frame: pd.DataFrame) -> bytes:
+    """Return a table as CSV in which no text is a formula."""
+    guarded = frame.map(lambda value: inert(value) if isinstance(value, str) else value)
+    return guarded.to_csv(index=False).encode()
+
+
+def _parquet(frame: pd.DataFrame) -> bytes:
     try:
-        _write(frame, temporary)
-        temporary.replace(path)
+        return frame.to_parquet(index=False, engine="pyarrow")
     except ImportError as error:
         raise SpecError(
             "Expected pyarrow to write Parquet, got none. `pip install 'ltbench[parquet]'`, or write .csv."
         ) from error
-    except OSError as error:
-        raise LtbenchError(f"Expected to write {path}, got {error.strerror}. Mend --out.") from error
-    finally:
-        temporary.unlink(missing_ok=True)
-    return len(frame)
-
-
-def _write(frame: pd.DataFrame, path: Path) -> None:
-    if path.suffix == ".csv":
-        frame.to_csv(path, index=False)
-    else:
-        frame.to_parquet(path, index=False, engine="pyarrow")
 
 
 @dataclass(frozen=True)

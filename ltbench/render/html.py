@@ -7,6 +7,7 @@ from functools import cache
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from ltbench.foreign import visible
 from ltbench.render.text import number, published, reasons
 from ltbench.tables.cells import Cell, Grid, Table, spans
 
@@ -23,6 +24,11 @@ def fragment(table: Table) -> str:
     return _environment().get_template("table.html").render(table=table, grid=grid, heads=heads, reasons=reasons(table))
 
 
+def shown(value: object) -> object:
+    """Return a value of a template: foreign text is made visible, markup and numbers are left as they are."""
+    return visible(value) if type(value) is str else value
+
+
 def _published(cell: Cell) -> Markup:
     return Markup(published(cell, lambda mark: Markup("<sup>{}</sup>").format(mark) if mark else "", escape))
 
@@ -32,6 +38,7 @@ def _environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("ltbench.render"),
         autoescape=True,
+        finalize=shown,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -5,29 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from ltbench.render.latex_text import escape_latex
 from ltbench.render.text import number, published, reasons
 from ltbench.tables.cells import Cell, Grid, Row, Table, spans
 
 WIDE = 8
 """Columns above which a table is scaled to the width of the text."""
-
-_SPECIAL = {
-    **{character: f"\\{character}" for character in "&%$#_{}"},
-    **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"},
-    **{"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", '"': "''"},
-    **{"±": r"$\pm$", "−": "$-$", "–": "--", "×": r"$\times$", "≥": r"$\geq$", "≤": r"$\leq$", "…": r"\ldots{}"},
-}
-
-
-def escape_latex(text: str) -> str:
-    """Return text with LaTeX's special characters made literal; one that pdflatex cannot set becomes its code point."""
-    return "".join(_SPECIAL.get(character) or _settable(character) for character in text)
-
-
-def _settable(character: str) -> str:
-    if character.isspace():
-        return " "
-    return character if " " < character <= "~" or "À" <= character <= "ÿ" else f"[U+{ord(character):04X}]"
 
 
 def latex(table: Table) -> str:

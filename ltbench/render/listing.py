@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 
+from ltbench.foreign import inert, visible
 from ltbench.tables.cells import Cell, Table
 
 COLUMNS = (
@@ -26,19 +27,11 @@ def listing(table: Table) -> str:
             writer.writerow(
                 [
                     *map(inert, text), _decimal(cell.mean), _decimal(cell.std), len(cell.lists), _seeds(cell),
-                    cell.rank or "", inert(cell.reason), cell.published_text, _decimal(cell.difference),
+                    cell.rank or "", inert(cell.reason), visible(cell.published_text), _decimal(cell.difference),
                     inert("; ".join(marked)), " ".join(cell.runs),
                 ]
             )  # fmt: skip
     return out.getvalue()
-
-
-def inert(text: str) -> str:
-    """Return text that a spreadsheet does not take for a formula: one that could be has an apostrophe in front.
-
-    Source: OWASP, CSV injection.
-    """
-    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
 
 
 def _seeds(cell: Cell) -> str:

@@ -6,14 +6,16 @@ import re
 
 from tabulate import tabulate
 
+from ltbench.foreign import visible
 from ltbench.render.text import number, published, reasons
 from ltbench.tables.cells import Cell, Grid, Placement, Table
 
 
 def escape_markdown(text: str) -> str:
     """Return text that Markdown and HTML print as it is, inside a table cell."""
-    escaped = re.sub(r"([\\`*{}\[\]|]|(?<![^\W_])_|_(?![^\W_]))", r"\\\1", text)  # a_b is literal without a backslash
-    return escaped.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("\n", " ")
+    shown = visible(text.replace("\n", " "))
+    escaped = re.sub(r"([\\`*{}\[\]|]|(?<![^\W_])_|_(?![^\W_]))", r"\\\1", shown)  # a_b is literal without a backslash
+    return escaped.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def markdown(table: Table) -> str:

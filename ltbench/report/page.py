@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 from itertools import groupby
@@ -17,7 +17,7 @@ from ltbench import __version__
 from ltbench.atomic import write_output
 from ltbench.errors import SpecError
 from ltbench.records.record import RunRecord
-from ltbench.render.html import fragment
+from ltbench.render.html import fragment, shown
 from ltbench.report.leaderboard import leaderboard
 from ltbench.report.pictures import Gallery, figures, galleries
 from ltbench.tables.layouts import layouts
@@ -99,8 +99,15 @@ def _papers(records: Sequence[RunRecord], reasons: Reasons) -> list[tuple[str, s
 
 def _script(value: Any) -> Markup:
     """Return JSON that can stand inside a script element: no text in it can end the element or begin a comment."""
-    text = json.dumps(value, allow_nan=False, separators=(",", ":"))  # ASCII, so no U+2028
+    text = json.dumps(_visible(value), allow_nan=False, separators=(",", ":"))  # ASCII, so no U+2028
     return Markup(text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e"))
+
+
+def _visible(value: Any) -> Any:
+    """Return plain values with every text made visible."""
+    if isinstance(value, Mapping):
+        return {shown(key): _visible(own) for key, own in value.items()}
+    return [_visible(own) for own in value] if isinstance(value, list | tuple) else shown(value)
 
 
 def _asset(name: str) -> Markup:
@@ -112,6 +119,7 @@ def _environment() -> Environment:
     return Environment(
         loader=PackageLoader("ltbench.report"),
         autoescape=True,
+        finalize=shown,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -9,7 +9,10 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from ltbench.foreign import visible
 
 T = TypeVar("T")
 
@@ -48,7 +51,7 @@ class ConsoleProgress:
     def say(self, text: str) -> None:
         """Print one line."""
         if not self.quiet:
-            self.console.print(text, highlight=False, markup=False)
+            self.console.print(visible(text), highlight=False, markup=False, emoji=False)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -117,10 +120,10 @@ class ConsoleProgress:
             TextColumn("{task.fields[told]}"),
         )
         with Progress(*columns, console=self.console, transient=True) as bar:
-            task = bar.add_task(title, total=total, completed=done, told="")
+            task = bar.add_task(escape(visible(title)), total=total, completed=done, told="")
             for item in items:
                 yield item
-                bar.update(task, advance=1, told=self._told)
+                bar.update(task, advance=1, told=escape(visible(self._told)))
 
     def _lines(self, items: Iterable[T], title: str, total: int | None, done: int) -> Iterator[T]:
         start = last = time.monotonic()
@@ -130,7 +133,7 @@ class ConsoleProgress:
                 last = now
                 line = _line(title, number, total, now - start, done)
                 told = f"; {self._told}" if self._told else ""
-                self.console.print(line + told, highlight=False, markup=False)
+                self.console.print(visible(line + told), highlight=False, markup=False, emoji=False)
             yield item
 
 
