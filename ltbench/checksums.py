@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,18 @@ def check_header(header: Mapping[str, str], arrays: Mapping[str, str]) -> None:
             raise ValueError(f"a checksum that differs, of {', '.join(damaged[:3])}")
 
 
+@contextmanager
+def readable_as_usual(target: Path) -> Iterator[None]:
+    """Give a file that is written inside the block the mode that `open` would.
+
+    safetensors lets its owner alone read it: `findings/safetensors_private_files.sh` shows it.
+    """
+    target.touch()
+    mode = target.stat().st_mode
+    yield
+    target.chmod(mode)
+
+
 def write_arrays(file: Path, arrays: Mapping[str, NDArray[Any]], texts: Mapping[str, str] = NO_TEXTS) -> None:
     """Write arrays and texts into a safetensors file, with checksums; any strides will do.
 
@@ -77,7 +90,8 @@ def write_arrays(file: Path, arrays: Mapping[str, NDArray[Any]], texts: Mapping[
     from safetensors.numpy import save_file
 
     whole = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-    save_file(whole, file, metadata=header_of(_checksums(whole), texts))
+    with readable_as_usual(file):
+        save_file(whole, file, metadata=header_of(_checksums(whole), texts))
 
 
 def read_arrays(file: Path) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:

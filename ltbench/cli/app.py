@@ -9,7 +9,20 @@ from typing import Annotated
 import typer
 
 from ltbench import __version__
-from ltbench.cli import datasets, doctor, figures, heatmaps, methods, records, report, runs, splits, sweeps, tables
+from ltbench.cli import (
+    datasets,
+    doctor,
+    figures,
+    heatmaps,
+    methods,
+    predict,
+    records,
+    report,
+    runs,
+    splits,
+    sweeps,
+    tables,
+)
 from ltbench.cli.command import App
 from ltbench.system import as_ours
 
@@ -86,5 +99,6 @@ app.add_typer(figures.app, name="figure")
 app.command("heatmaps")(heatmaps.heatmaps)
 app.command("report")(report.report)
 app.command("inspect")(runs.inspect)
+app.command("predict")(predict.predict)
 app.command("check")(methods.check)
 app.command("doctor")(doctor.doctor)

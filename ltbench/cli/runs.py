@@ -41,6 +41,11 @@ def run(
         typer.Option(envvar="LTBENCH_MEMORY_LIMIT", help="Bound of the process's memory, such as 8GB; see below."),
     ] = None,
     save_maps: SaveMaps = False,
+    save_model: Annotated[bool, typer.Option("--save-model", help="Keep the fitted method, for predict.")] = False,
+    calibrate: Annotated[
+        str | None,
+        typer.Option(metavar="PERCENT", help="Keep this share of the training images aside, for thresholds."),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Repeat a finished run.")] = False,
     eval_every: Annotated[
         int, typer.Option(min=0, metavar="EPOCHS", help="Add a learning curve to the record; chooses nothing by it.")
@@ -64,10 +69,13 @@ def run(
       ltbench run -m tailedcore -s mvtec_k4_noisy10_seed1 --data-root ~/data --memory-limit 4GB
 
       ltbench run -m uniad -s shapes_step20 --preset offline --eval-every 5
+
+      ltbench run -m patchcore -s shapes_full --preset offline --calibrate 10% --save-model
     """
     from ltbench.console.runs import print_outcome
     from ltbench.runs.harness import Harness
     from ltbench.runs.runner import run_by_name
+    from ltbench.splits.held_out import parse_percent
 
     harness = Harness.of(
         results,
@@ -78,8 +86,11 @@ def run(
         quiet=as_json,
         memory_limit=memory_limit,
     )
+    harness.save_model = save_model
     harness.eval_every, harness.checkpoint_minutes = eval_every, checkpoint_minutes
-    outcome = run_by_name(method, split, data_root, harness, preset, parameter or (), protocol, seed)
+    outcome = run_by_name(
+        method, split, data_root, harness, preset, parameter or (), protocol, seed, parse_percent(calibrate)
+    )
     print_outcome(outcome, as_json)
 
 

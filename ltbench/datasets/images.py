@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import PIL
@@ -19,33 +20,19 @@ from ltbench.datasets.decode import decode, to_rgb
 from ltbench.errors import ContractError, DataError
 
 
-class DiskImages:
-    """Images of a dataset in a fixed order, without labels: the `ImageSet` that a method sees.
+class FileImages:
+    """Image files in a fixed order: an `ImageSet` for files that belong to no dataset.
 
     Each image is decoded when it is asked for; nothing is kept in memory.
 
     Args:
-        dataset: a dataset with a root.
-        paths: which of its samples, by path, in which order.
-        protocol: how images are resized and cropped.
-        categories_visible: whether `categories` may be read (the method declares that it uses them).
-
-    Raises:
-        DataError: a path that is no sample of the dataset.
+        files: where the images lie.
+        protocol: how they are resized and cropped.
+        categories: the category of each image, or None if the method is not to be told.
     """
 
-    def __init__(
-        self, dataset: Dataset, paths: Sequence[str], protocol: Protocol, *, categories_visible: bool = False
-    ) -> None:
-        for path in paths:
-            if path not in dataset.by_path:
-                raise DataError(
-                    f"Expected images of {dataset.name}, got {path!r}, which is none. "
-                    "Use the split with the dataset that it was made for."
-                )
-        self._files = [dataset.file(path) for path in paths]
-        self._protocol = protocol
-        self._categories = [dataset.by_path[path].category for path in paths] if categories_visible else None
+    def __init__(self, files: Sequence[Path], protocol: Protocol, categories: Sequence[str] | None = None) -> None:
+        self._files, self._protocol, self._categories = list(files), protocol, categories
 
     @property
     def size(self) -> tuple[int, int]:
@@ -106,6 +93,32 @@ class DiskImages:
         if self._categories is None:
             raise ContractError("Expected a method blind to categories, got one that reads them. Set uses_categories.")
         return tuple(self._categories)
+
+
+class DiskImages(FileImages):
+    """Images of a dataset in a fixed order, without labels: the `ImageSet` that a method sees.
+
+    Args:
+        dataset: a dataset with a root.
+        paths: which of its samples, by path, in which order.
+        protocol: how images are resized and cropped.
+        categories_visible: whether `categories` may be read (the method declares that it uses them).
+
+    Raises:
+        DataError: a path that is no sample of the dataset.
+    """
+
+    def __init__(
+        self, dataset: Dataset, paths: Sequence[str], protocol: Protocol, *, categories_visible: bool = False
+    ) -> None:
+        for path in paths:
+            if path not in dataset.by_path:
+                raise DataError(
+                    f"Expected images of {dataset.name}, got {path!r}, which is none. "
+                    "Use the split with the dataset that it was made for."
+                )
+        categories = [dataset.by_path[path].category for path in paths] if categories_visible else None
+        super().__init__([dataset.file(path) for path in paths], protocol, categories)
 
 
 def resize(image: Image.Image, protocol: Protocol, resampling: Image.Resampling) -> Image.Image:

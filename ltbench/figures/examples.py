@@ -15,6 +15,7 @@ from ltbench.core import GOOD, Dataset
 from ltbench.datasets.images import DiskImages
 from ltbench.datasets.masks import read_mask
 from ltbench.errors import SpecError, UnknownNameError
+from ltbench.metrics.thresholds import f1_threshold
 from ltbench.records.maps import read_maps
 from ltbench.records.record import MAPS, RunRecord, read_record
 
@@ -147,14 +148,6 @@ def worst(record: RunRecord, count: int, categories: Sequence[str] = ()) -> list
                 alarms.append(Example(category, entry["path"], entry["defect_type"], "false alarm", share))
     ordered = [sorted(own, key=lambda example: (-example.share, example.path))[:count] for own in (misses, alarms)]
     return [example for own in ordered for example in own]
-
-
-def f1_threshold(scores: NDArray[np.float64], is_anomalous: NDArray[np.bool_]) -> float:
-    """Return the threshold of the largest F1, the highest of equal ones; at or above it an image is anomalous."""
-    thresholds = np.unique(scores)[::-1]
-    true = np.array([np.sum(is_anomalous & (scores >= threshold)) for threshold in thresholds])
-    flagged = np.array([np.sum(scores >= threshold) for threshold in thresholds])
-    return float(thresholds[np.argmax(2 * true / (flagged + is_anomalous.sum()))])
 
 
 def picture_of(dataset: Dataset, record: RunRecord, path: str) -> tuple[NDArray[np.uint8], NDArray[np.bool_] | None]:

@@ -26,17 +26,24 @@ from ltbench.runs.progress import ConsoleProgress
 CURVE = "learning_curve"
 """The note, the phase and the file of a learning curve."""
 
+LIMITS = (0.01, 0.999)
+"""Quantiles of a category's maps, sampled at every eighth row and column, that pictures begin and end at."""
+
 Measured = Callable[[str], AbstractContextManager[Any]]
 """Measures the phase it is given while its context lasts."""
 
 
 @dataclass(frozen=True)
 class Findings:
-    """What a method scored: metrics, why some are missing, and the score of every test image by category."""
+    """What a method scored: metrics, why some are missing, and the score of every test image by category.
+
+    `limits` are the quantiles `LIMITS` of a category's maps, by category: the coldest and hottest colour of a picture.
+    """
 
     metrics: Metrics
     missing: Mapping[str, Mapping[str, str]]
     scores: Mapping[str, list[dict[str, Any]]]
+    limits: Mapping[str, tuple[float, float]]
 
 
 @dataclass(frozen=True)
@@ -71,6 +78,7 @@ class Examination:
         values: dict[str, dict[str, float]] = {}
         reasons: dict[str, dict[str, str]] = {}
         scores: dict[str, list[dict[str, Any]]] = {}
+        limits: dict[str, tuple[float, float]] = {}
         for number, category in enumerate(sorted(self.split.test), start=1):
             paths = shuffled(self.split.test[category])
             images = DiskImages(self.dataset, paths, self.protocol, categories_visible=self.categories_visible)
@@ -83,10 +91,29 @@ class Examination:
                 {"path": path, "defect_type": self.dataset.by_path[path].defect_type, "score": float(score)}
                 for path, score in zip(paths, ranked, strict=True)
             ]
+            if prediction.has_maps:
+                low, high = np.quantile(prediction.maps[:, ::8, ::8], LIMITS)
+                limits[category] = (float(low), float(high))
             if maps is not None and prediction.has_maps:
                 write_maps(maps, category, prediction.maps)
         metrics, missing = aggregate(values, reasons, self.split.high, self.split.low)
-        return Findings(metrics, missing, scores)
+        return Findings(metrics, missing, scores, limits)
+
+    def scores_of(self, method: Method, paths: Mapping[str, Sequence[str]]) -> dict[str, list[float]]:
+        """Return the image scores of any images of the dataset, by category, ordered by path; nothing is evaluated.
+
+        Args:
+            method: a fitted method.
+            paths: category -> images.
+        """
+        found = {}
+        for category, own in sorted(paths.items()):
+            images = DiskImages(self.dataset, sorted(own), self.protocol, categories_visible=self.categories_visible)
+            with self.progress.stage(f"calibrate {category}"):
+                prediction = _predict(method, images, category)
+            ranked = image_scores(prediction.scores, _maps(prediction), self.protocol)
+            found[category] = [float(score) for score in ranked]
+        return found
 
     def _evaluate(self, prediction: Prediction, paths: list[str]) -> tuple[dict[str, float], dict[str, str]]:
         samples = [self.dataset.by_path[path] for path in paths]

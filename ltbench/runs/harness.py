@@ -22,6 +22,7 @@ class Harness:
         progress: where progress is shown and seconds are counted.
         force: repeat a run that is finished.
         save_maps: keep the anomaly maps beside the record.
+        save_model: keep the fitted method beside the record.
         wait: wait for a run that another process is doing.
         memory_limit: bytes that the process may take, or None.
         eval_every: epochs between two points of a learning curve; 0 for none.
@@ -35,6 +36,7 @@ class Harness:
     progress: ConsoleProgress = field(default_factory=lambda: ConsoleProgress(quiet=True))
     force: bool = False
     save_maps: bool = False
+    save_model: bool = False
     wait: bool = True
     memory_limit: int | None = None
     eval_every: int = 0

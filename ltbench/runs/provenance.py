@@ -102,15 +102,21 @@ def what_changed(results: Path, record: RunRecord, now: Mapping[str, Any], diges
     before = record.provenance
     if before is None:
         return ""
-    parts = []
+    images = ""
     if before["images"] != now["images"]:
-        parts.append(_images_changed(results / FOLDER / f"{before['images']}.json", digests, split))
+        images = _images_changed(results / FOLDER / f"{before['images']}.json", digests, split)
+    return "; ".join(part for part in (images, differences(before, now, record.spec.method)) if part)
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any], method: str) -> str:
+    """Return in words how weights and code differ between two `provenance`s of a method; "" if they do not."""
+    parts = []
     if changed := _weights_changed(before["weights"], now["weights"]):
         parts.append(f"the weights that {', '.join(changed)} names changed")
     if (before["package"], before["version"]) != (now["package"], now["version"]):
         parts.append(f"{before['package']} {before['version']} is {now['package']} {now['version']}")
     if before["source"] != now["source"]:
-        parts.append(f"the code of {record.spec.method} changed")
+        parts.append(f"the code of {method} changed")
     return "; ".join(parts)
 
 

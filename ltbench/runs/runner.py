@@ -37,10 +37,12 @@ from ltbench.runs.environment import environment, peak_memory
 from ltbench.runs.examination import CURVE, Examination, LearningCurve, shuffled
 from ltbench.runs.harness import Harness
 from ltbench.runs.memory import MemoryPlan, image_counts, plan_memory
+from ltbench.runs.models import CALIBRATION, MODEL, Limits, write_manifest
 from ltbench.runs.planning import Plan, check_applicable, check_plan, plan
 from ltbench.runs.progress import ConsoleProgress, Position
 from ltbench.runs.provenance import keep_checkpoints, keep_digests, provenance, refuse_stale, with_new_weights
 from ltbench.splits.files import find_split
+from ltbench.splits.held_out import PERCENT, held_out, hold_out
 from ltbench.splits.noise import shortfalls
 
 
@@ -62,6 +64,7 @@ def run_by_name(
     assignments: Iterable[str] = (),
     protocol: str | None = None,
     seed: int = 0,
+    calibrate: int = 0,
 ) -> Outcome:
     """Run a method on a split, each given by name, as `ltbench run` does.
 
@@ -74,10 +77,13 @@ def run_by_name(
         assignments: hyper-parameters as `key=value`.
         protocol: protocol name or None.
         seed: seed of the method.
+        calibrate: percent of the training images that are kept aside for thresholds (`ltbench.splits.held_out`).
     """
     overrides = parse_assignments(assignments)
     method_class(method)  # a wrong name is told before anything is read
     found = find_split(split, lambda name: load_listing(name, data_root))
+    if calibrate:
+        found = hold_out(found, calibrate)
     planned = plan(method, found, preset=preset, parameters=overrides, protocol=protocol, seed=seed)
     for shortfall in shortfalls(found):
         harness.progress.say(shortfall)
@@ -130,7 +136,9 @@ def _found(record: RunRecord, planned: Plan, split: Split, dataset: Dataset, har
 
 def _finished(folder: Path, harness: Harness) -> RunRecord | None:
     """Return the record of a finished run that serves, or None. One that cannot be read is reported and does not."""
-    if harness.force or not (folder / RECORD).is_file() or (harness.save_maps and not (folder / MAPS).is_dir()):
+    kept = {MAPS: harness.save_maps, MODEL: harness.save_model}
+    lacking = any(wanted and not (folder / name).is_dir() for name, wanted in kept.items())
+    if harness.force or lacking or not (folder / RECORD).is_file():
         return None
     try:
         record = read_record(folder)
@@ -162,13 +170,18 @@ def _record(planned: Plan, split: Split, dataset: Dataset, harness: Harness, cla
     keep_checkpoints(checkpoints_folder(harness.results, planned.spec.hash), origin, harness.progress.say)
     memory = _plan_memory(planned, split, harness)
     with new_folder(run_folder(harness.results, planned.spec)) as temporary:
-        (maps := temporary / MAPS).mkdir()
-        record = _run(planned, split, dataset, harness, maps, memory, annotated)
+        for name in (MAPS, MODEL):
+            (temporary / name).mkdir()
+        record, limits = _run(planned, split, dataset, harness, temporary, memory, annotated)
         origin = with_new_weights(origin, planned.method, planned.values)
         record = replace(record, provenance=origin, notes={**record.notes, **ahead.notes, **note})
         claim.check()
         if not harness.save_maps:
-            maps.rmdir()
+            (temporary / MAPS).rmdir()
+        if harness.save_model:
+            write_manifest(temporary / MODEL, record, limits)
+        else:
+            (temporary / MODEL).rmdir()
         write_record(temporary, record)
         keep_digests(harness.results, digests)
     shutil.rmtree(
@@ -193,10 +206,11 @@ def _run(
     split: Split,
     dataset: Dataset,
     harness: Harness,
-    maps: Path,
-    limits: MemoryPlan | None,
+    folder: Path,
+    bounds: MemoryPlan | None,
     annotated: AnnotatedImageSet | None,
-) -> RunRecord:
+) -> tuple[RunRecord, Limits]:
+    """Fit and score; return the record, and what pictures of the maps begin and end at."""
     spec, progress = planned.spec, harness.progress
     progress.seconds.clear()
     memory: dict[str, float] = {}
@@ -214,9 +228,9 @@ def _run(
         progress=progress,
         auxiliary=annotated,
     )
-    if limits is not None:
-        scratch = scratch_folder() if limits.streamed else None
-        runtime = replace(runtime, scratch=scratch, memory_limit=limits.allowance, notes={"memory": limits.note})
+    if bounds is not None:
+        scratch = scratch_folder() if bounds.streamed else None
+        runtime = replace(runtime, scratch=scratch, memory_limit=bounds.allowance, notes={"memory": bounds.note})
 
     def measured(phase: str) -> AbstractContextManager[Any]:
         stack = ExitStack()
@@ -230,13 +244,19 @@ def _run(
     images = DiskImages(dataset, order, spec.protocol, categories_visible=told)
     with progress.stage("fit"), measured("fit"):
         method = planned.method(**planned.values).fit(images, runtime)
-    found = examination.findings(method, measured, maps if harness.save_maps else None)
+    if harness.save_model:
+        method.save(folder / MODEL)
+        size = sum(file.stat().st_size for file in (folder / MODEL).iterdir())
+        progress.say(f"the fitted method takes {size / 2**20:,.1f} MiB")
+    found = examination.findings(method, measured, folder / MAPS if harness.save_maps else None)
     notes = dict(runtime.notes)
+    if aside := held_out(split):
+        notes[CALIBRATION] = {"percent": split.recipe[PERCENT], "scores": examination.scores_of(method, aside)}
     if curve is not None:
         notes[CURVE] = curve.points
     if diagnostics := diagnose(runtime.notes, order, split):
         notes["diagnostics"] = diagnostics
-    return RunRecord(
+    record = RunRecord(
         spec=spec,
         method=info,
         preset=planned.preset,
@@ -255,3 +275,4 @@ def _run(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         notes=notes,
     )
+    return record, found.limits

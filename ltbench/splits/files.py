@@ -17,6 +17,7 @@ from ltbench.errors import DataError, LtbenchError, UnknownNameError
 from ltbench.places import SPLITS
 from ltbench.splits.catalogue import catalogue
 from ltbench.splits.generate import make_split
+from ltbench.splits.held_out import hold_out, without_suffix
 from ltbench.splits.recipe import check_name, is_recipe_name, parse_name
 
 FOLDERS = (SPLITS, Path("splits"))
@@ -142,6 +143,9 @@ def find_split(name_or_path: str, load: Load, folders: Sequence[Path] = FOLDERS)
     for folder in folders:
         for path in _files_named(folder, name_or_path):
             return _read_named(path)
+    whole, percent = without_suffix(name_or_path)
+    if percent:
+        return hold_out(find_split(whole, load, folders), percent)
     if _OFFICIAL.search(name_or_path):
         looked = ", ".join(str(folder) for folder in folders)
         raise DataError(

@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ltbench.checksums import array_checksum, check_header, header_of
+from ltbench.checksums import array_checksum, check_header, header_of, readable_as_usual
 from ltbench.errors import DataError, LtbenchError
 
 _FACTS = "facts"
@@ -51,7 +51,8 @@ def write_checkpoint(file: Path, tensors: Mapping[str, Tensor], facts: Mapping[s
         for stale in file.parent.glob(f".{file.name}.*"):  # what a killed process left; the run's lock is ours
             stale.unlink()
         header = header_of(_checksums(contiguous), {_FACTS: json.dumps(facts, allow_nan=False)})
-        save_file(contiguous, temporary, metadata=header)
+        with readable_as_usual(temporary):
+            save_file(contiguous, temporary, metadata=header)
         with temporary.open("rb+") as written:
             os.fsync(written.fileno())  # after a power cut, too, a checkpoint is the old one or the new one
         temporary.replace(file)

@@ -1,0 +1,1 @@
+"""Score images that belong to no split with a method that a run has fitted and saved."""
