@@ -39,6 +39,7 @@ class MethodInfo:
         min_images: fewest training images a category must have; on a split with less the method is not applicable.
         has_maps: whether it gives anomaly maps; without, a run has image metrics alone, and no protocol that takes an
             image's score from its map applies.
+        is_external: its predictions were made elsewhere and handed in (`ltbench evaluate`); no method here declares it.
     """
 
     name: str
@@ -50,6 +51,7 @@ class MethodInfo:
     uses_annotated_data: bool = False
     min_images: int = 1
     has_maps: bool = True
+    is_external: bool = False
 
 
 class FeatureStore(Protocol):

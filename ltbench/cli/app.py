@@ -12,6 +12,7 @@ from ltbench import __version__
 from ltbench.cli import (
     datasets,
     doctor,
+    evaluate,
     figures,
     heatmaps,
     methods,
@@ -99,6 +100,7 @@ app.add_typer(figures.app, name="figure")
 app.command("heatmaps")(heatmaps.heatmaps)
 app.command("report")(report.report)
 app.command("inspect")(runs.inspect)
+app.command("evaluate")(evaluate.evaluate)
 app.command("predict")(predict.predict)
 app.command("check")(methods.check)
 app.command("doctor")(doctor.doctor)

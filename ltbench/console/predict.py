@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
-import sys
 from pathlib import Path
 
 from ltbench.apply.scoring import Applied, Scorer, rows_of
 from ltbench.atomic import write_output
-from ltbench.console.output import print_json
-from ltbench.render.listing import inert
+from ltbench.console.output import print_json, tell, write
+from ltbench.foreign import inert
 
 SCORES = "scores.csv"
 
@@ -33,7 +32,7 @@ def print_applied(applied: Applied, scorer: Scorer, out: Path | None, as_json: b
     if as_json:
         print_json(_summary(applied, scorer, out) | {"images": rows})
     elif out is None:
-        print(text.getvalue(), end="")
+        write(text.getvalue())
     _tell(applied, scorer, out)
 
 
@@ -53,7 +52,7 @@ def _summary(applied: Applied, scorer: Scorer, out: Path | None) -> dict[str, ob
 
 def _tell(applied: Applied, scorer: Scorer, out: Path | None) -> None:
     for odd in applied.odd:
-        print(f"passed over {odd.file}: {odd.reason}", file=sys.stderr)
+        tell(f"passed over {odd.file}: {odd.reason}")
     count, threshold = len(applied.scored), scorer.threshold
     said = [f"{count} images in {applied.seconds:.1f} s ({count / max(applied.seconds, 1e-9):.1f} a second)"]
     if threshold is None:
@@ -63,4 +62,4 @@ def _tell(applied: Applied, scorer: Scorer, out: Path | None) -> None:
         said.append(f"{defective} defective at {threshold.value:.6g} or above ({threshold.rule})")
     if out is not None:
         said.append(str(out / SCORES))
-    print("; ".join(said), file=sys.stderr)
+    tell("; ".join(said))

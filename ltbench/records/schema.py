@@ -16,7 +16,7 @@ from typing import Any
 
 from ltbench.errors import DataError
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 Values = dict[str, Any]
 
@@ -26,7 +26,12 @@ def _with_maps(values: Values) -> Values:
     return values | {"method": {"has_maps": True} | values["method"]}
 
 
-UPGRADES: Mapping[int, Callable[[Values], Values]] = {1: _with_maps}
+def _run_here(values: Values) -> Values:
+    """Version 3 notes whether predictions were made elsewhere; before it, none were."""
+    return values | {"method": {"is_external": False} | values["method"]}
+
+
+UPGRADES: Mapping[int, Callable[[Values], Values]] = {1: _with_maps, 2: _run_here}
 """Version -> what turns a record of it into one of the next version."""
 
 

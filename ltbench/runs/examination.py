@@ -26,6 +26,9 @@ from ltbench.runs.progress import ConsoleProgress
 CURVE = "learning_curve"
 """The note, the phase and the file of a learning curve."""
 
+Predict = Callable[[str, list[str]], Prediction]
+"""Gives the prediction of a category's images, by their paths."""
+
 LIMITS = (0.01, 0.999)
 """Quantiles of a category's maps, sampled at every eighth row and column, that pictures begin and end at."""
 
@@ -75,15 +78,29 @@ class Examination:
         Raises:
             ContractError: the method returned something else than the contract says.
         """
+
+        def predict(category: str, paths: list[str]) -> Prediction:
+            images = DiskImages(self.dataset, paths, self.protocol, categories_visible=self.categories_visible)
+            return _predict(method, images, category)
+
+        return self.findings_of(predict, measured, maps)
+
+    def findings_of(self, predict: Predict, measured: Measured, maps: Path | None = None) -> Findings:
+        """Evaluate predictions category by category, so that the maps of one need not be kept for the next.
+
+        Args:
+            predict: gives the prediction of a category's test images, in order.
+            measured: measures the phases "predict" and "evaluate".
+            maps: folder where the anomaly maps go, or None.
+        """
         values: dict[str, dict[str, float]] = {}
         reasons: dict[str, dict[str, str]] = {}
         scores: dict[str, list[dict[str, Any]]] = {}
         limits: dict[str, tuple[float, float]] = {}
         for number, category in enumerate(sorted(self.split.test), start=1):
             paths = shuffled(self.split.test[category])
-            images = DiskImages(self.dataset, paths, self.protocol, categories_visible=self.categories_visible)
             with self.progress.stage(f"predict {category} {number}/{len(self.split.test)}"), measured("predict"):
-                prediction = _predict(method, images, category)
+                prediction = predict(category, paths)
             with measured("evaluate"):
                 values[category], reasons[category] = self._evaluate(prediction, paths)
             ranked = image_scores(prediction.scores, _maps(prediction), self.protocol)

@@ -109,11 +109,11 @@ def test_an_edited_model_is_refused(ltbench: Run, parts: Path) -> None:
 
 def test_a_model_of_another_version_is_refused(ltbench: Run, parts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = _fit(ltbench, parts)
-    monkeypatch.setattr("ltbench.runs.provenance.__version__", "99.0")
-    code, _, err = ltbench("predict", "-r", folder, parts)
+    with monkeypatch.context() as patched:
+        patched.setattr("ltbench.runs.provenance.__version__", "99.0")
+        code, _, err = ltbench("predict", "-r", folder, parts)
     assert code == 2
     assert "is ltbench 99.0 since" in err
-    monkeypatch.undo()
     monkeypatch.setattr("ltbench.runs.provenance.source_digest", lambda _: "other")
     code, _, err = ltbench("predict", "-r", (folder / MODEL).absolute(), parts)
     assert code == 2

@@ -50,7 +50,7 @@ def test_a_new_good_image_is_a_false_alarm_at_most_as_often_as_allowed(scores: l
 
 def test_false_alarms_go_by_all_images_or_by_those_of_a_category() -> None:
     pooled = threshold_of(MODEL, "false_alarms=10%")  # floor(20 * 0.1) = 2: above the second largest of 19
-    assert pooled.value == np.nextafter(np.float32(15), np.float32(np.inf))
+    assert pooled.value == np.nextafter(15.0, np.inf)
     assert pooled.decide(15.0) == "good"
     assert pooled.decide(15.1) == "defective"
     assert "19 good images kept aside" in pooled.rule

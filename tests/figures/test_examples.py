@@ -13,9 +13,10 @@ from sklearn.metrics import precision_recall_curve
 from ltbench.core import Dataset
 from ltbench.datasets.index import load_dataset
 from ltbench.errors import DataError, SpecError, UnknownNameError
-from ltbench.figures.examples import Example, SavedMaps, f1_threshold, one_of_each_defect, worst
+from ltbench.figures.examples import Example, SavedMaps, one_of_each_defect, worst
 from ltbench.figures.heatmaps import OUTLINE, draw_heatmaps, outlined, overlay, panels_of
 from ltbench.figures.style import save
+from ltbench.metrics.thresholds import f1_threshold
 from ltbench.records.record import MAPS, RunRecord
 from ltbench.runs.harness import Harness
 from ltbench.runs.runner import run_by_name
