@@ -1,4 +1,4 @@
-"""`ltbench runs`: list, show, compare, verify, remove and export what runs have left."""
+"""`ltbench runs`: list, show, compare, verify, remove, export and exchange what runs have left."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from ltbench.cli import exchange
 from ltbench.cli.command import App
 from ltbench.cli.options import DEFAULT_RESULTS, AsJson, DataRoot, Results
 from ltbench.errors import SpecError
@@ -164,3 +165,8 @@ def export_runs(
         print_json({"file": str(out), "rows": count})
     else:
         say(f"{out}: {count} rows")
+
+
+app.command("bundle")(exchange.bundle)
+app.command("import")(exchange.import_runs)
+app.command("merge")(exchange.merge)

@@ -10,6 +10,7 @@ from ltbench.console.output import escape, new_table, open_console, print_json, 
 from ltbench.console.runs import print_metrics
 from ltbench.records.exports import Difference
 from ltbench.records.record import RunRecord
+from ltbench.runs.exchange import Exchanged
 from ltbench.runs.verification import RunVerification
 
 LISTED = "image_auroc"
@@ -124,3 +125,14 @@ def _text(value: Any) -> str:
     if value is None:
         return "–"
     return f"{value:.4f}" if isinstance(value, float) else str(value)
+
+
+def print_exchanged(found: Exchanged, as_json: bool) -> None:
+    """Print which runs were added, known already, or left alone since they are here with other numbers."""
+    if as_json:
+        print_json(asdict(found))
+        return
+    of = f", measured by {found.origin.by} ({found.origin.created})" if found.origin else ""
+    say(f"{len(found.added)} runs added, {len(found.known)} known already{of}")
+    for run in found.conflicts:
+        say(f"left alone: run {run} is here with other numbers; `ltbench runs diff` compares two results")
