@@ -1,7 +1,7 @@
 """The named protocols: how each paper turns images and masks into numbers.
 
-Sources: the public code of UniAD (whose loader LTAD keeps), TailedCore, RLR, Dinomaly, AnomalyCLIP and its authors'
-WinCLIP.
+Sources: the public code of UniAD (whose loader LTAD keeps), TailedCore, RLR, Dinomaly, AnomalyGPT, AnomalyCLIP and
+its authors' WinCLIP.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ PROTOCOLS: dict[str, Protocol] = {
             Protocol(name, side, interpolation="bicubic", mask_interpolation="bilinear", mask_rule="half")
             for name, side in (("winclip", 240), ("anomalyclip", 518))
         ),
+        Protocol("anomalygpt", 224, interpolation="bicubic", mask_interpolation="bilinear", mask_rule="tenth"),
     )
 }
 

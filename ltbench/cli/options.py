@@ -53,7 +53,7 @@ Run = Annotated[str, typer.Option("--run", "-r", help="Folder of a run, or the f
 Protocol = Annotated[
     str | None,
     typer.Option(
-        help="common, ltad, tailedcore, dinomaly, rlr, winclip or anomalyclip; "
+        help="common, ltad, tailedcore, dinomaly, rlr, winclip, anomalyclip or anomalygpt; "
         "with +positive_masks, +half_masks, +depth12 if files need it."
     ),
 ]

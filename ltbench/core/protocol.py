@@ -13,13 +13,14 @@ class Protocol:
     """Everything that changes a number without being the method.
 
     Args:
-        name: "common", "ltad", "tailedcore", "dinomaly", "rlr", "winclip", "anomalyclip".
+        name: "common", "ltad", "tailedcore", "dinomaly", "rlr", "winclip", "anomalyclip",
+            "anomalygpt".
         resize: side in pixels that the image is resized to.
         resize_mode: "exact" gives resize x resize (the aspect is not kept); "short_side" keeps the aspect.
         crop: side in pixels of the centre crop, or None for none.
         mask_interpolation: how a mask is resized.
-        mask_rule: which resized mask values are defect pixels: "positive" (> 0), "half" (> 0.5) or "full" (exactly 1,
-            the floor of a bilinear resize).
+        mask_rule: which resized mask values are defect pixels: "positive" (> 0), "tenth" (> 0.1), "half" (> 0.5) or
+            "full" (exactly 1, the floor of a bilinear resize).
         mask_threshold: which values of a mask on disk are defects: "auto" takes label ids (few values) above 0 and cuts
             a continuum (JPEG, antialiased) at half of its maximum; "positive" takes all above 0, "half" cuts all masks.
         image_depth: bits of a 16-bit grey image that are used; 12 for cameras that leave the upper four empty.
@@ -39,7 +40,7 @@ class Protocol:
     resize_mode: Literal["exact", "short_side"] = "exact"
     crop: int | None = None
     mask_interpolation: Literal["nearest", "bilinear"] = "nearest"
-    mask_rule: Literal["positive", "half", "full"] = "positive"
+    mask_rule: Literal["positive", "tenth", "half", "full"] = "positive"
     image_score: Literal["method", "smoothed_map_max"] = "method"
     image_score_sigma: float = 4.0
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"

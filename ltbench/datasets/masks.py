@@ -63,8 +63,8 @@ def read_mask(dataset: Dataset, sample: Sample, protocol: Protocol) -> NDArray[n
     """Return the defect pixels of a sample, (H, W).
 
     `defect_pixels` of the mask, as 0/255, are resized by the protocol's `mask_interpolation` and cropped like the
-    image; `mask_rule` then takes the values above 0 ("positive"), above a half ("half") or only the full ones ("full":
-    TailedCore's public code casts values in [0, 1] to integers, which erodes the edge).
+    image; `mask_rule` then takes the values above 0 ("positive"), a tenth ("tenth"), a half ("half") or only the full
+    ones ("full": TailedCore's public code casts values in [0, 1] to integers, which erodes the edge).
 
     Args:
         dataset: the dataset of the sample, with a root.
@@ -173,7 +173,7 @@ def _resized(defect: NDArray[np.bool_], protocol: Protocol) -> Image.Image:
 
 def _defective(mask: Image.Image, protocol: Protocol) -> NDArray[np.bool_]:
     values = np.asarray(mask)
-    lowest = {"positive": 1, "half": 128, "full": 255}[protocol.mask_rule]
+    lowest = {"positive": 1, "tenth": 26, "half": 128, "full": 255}[protocol.mask_rule]
     return values >= lowest
 
 

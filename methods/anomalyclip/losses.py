@@ -5,11 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-SMOOTH = 1e-5
-"""How far a target stays from 0 and 1, and what is added to a probability before its logarithm."""
-
-GAMMA = 2
-"""The exponent of the focal loss."""
+from ltbench.blocks.training.losses import dice, focal
 
 
 def probabilities(vectors: Tensor, texts: Tensor, temperature: float) -> Tensor:
@@ -28,25 +24,6 @@ def upsampled(patches: Tensor, grid: tuple[int, int], size: tuple[int, int]) -> 
     """Return probabilities of patches (B, h * w, 2) as maps (B, 2, H, W), resized bilinearly, edges on edges."""
     maps = patches.transpose(1, 2).unflatten(2, grid)  # type: ignore[no-untyped-call]
     return F.interpolate(maps, size=size, mode="bilinear", align_corners=False)
-
-
-def focal(maps: Tensor, masks: Tensor) -> Tensor:
-    """Return the mean over pixels of -(1 - p)^2 log p, p being the probability of the true side.
-
-    Args:
-        maps: (B, 2, H, W), of normal and abnormal.
-        masks: (B, H, W), 1 on a defect.
-    """
-    abnormal = masks.clamp(SMOOTH, 1 - SMOOTH)
-    normal = (1 - masks).clamp(SMOOTH, 1 - SMOOTH)
-    likely = normal * maps[:, 0] + abnormal * maps[:, 1] + SMOOTH
-    return -((1 - likely) ** GAMMA * likely.log()).mean()
-
-
-def dice(map_: Tensor, masks: Tensor) -> Tensor:
-    """Return 1 minus the mean over images of (2 |a g| + 1) / (|a| + |g| + 1), of maps and masks (B, H, W)."""
-    a, g = map_.flatten(1), masks.flatten(1)
-    return 1 - ((2 * (a * g).sum(dim=1) + 1) / (a.sum(dim=1) + g.sum(dim=1) + 1)).mean()
 
 
 def map_loss(maps: Tensor, masks: Tensor) -> Tensor:

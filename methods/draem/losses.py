@@ -12,13 +12,12 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
+from ltbench.blocks.training.losses import focal
+
 SsimRange = Literal["one", "inferred"]
 
 SIDE, SIGMA = 11, 1.5
 """The Gaussian window of SSIM, in pixels (Wang et al., 2004)."""
-
-SMALLEST = 1e-5
-"""What the focal loss adds to a probability, and clamps its targets with (authors' code)."""
 
 
 def total_loss(rebuilt: Tensor, logits: Tensor, clean: Tensor, mask: Tensor, ssim_range: SsimRange) -> Tensor:
@@ -59,18 +58,6 @@ def ssim(one: Tensor, other: Tensor, value_range: float) -> Tensor:
     numerator = (2 * mean_one * mean_other + c1) * (2 * covariance + c2)
     similarity: Tensor = numerator / ((mean_one**2 + mean_other**2 + c1) * (variances + c2))
     return similarity.mean()
-
-
-def focal(probabilities: Tensor, mask: Tensor) -> Tensor:
-    """Return the focal loss with gamma 2 and no class weights (Lin et al., 2017), a scalar.
-
-    Args:
-        probabilities: (B, 2, H, W), normal and abnormal.
-        mask: (B, H, W), 1 where pixels are abnormal, else 0.
-    """
-    wanted = torch.stack([1 - mask, mask], dim=1).clamp(SMALLEST, 1 - SMALLEST)
-    right = (wanted * probabilities).sum(dim=1) + SMALLEST
-    return -((1 - right).square() * right.log()).mean()
 
 
 def _blurred(maps: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from ltbench.blocks.maps import upsample
+from ltbench.blocks.references import references
 from ltbench.blocks.state import load_state, save_state
 from ltbench.blocks.threads import in_order, torch_on_one_thread
 from ltbench.blocks.vision_language import LAST, Reader, Reading, Views, load_reader, readings, text_vectors
@@ -85,10 +86,8 @@ class WinCLIP:
         self._lend(runtime)
         self.prototypes_, self.memories_ = {}, {}
         if self.shots:
-            named = list(train.categories)
-            for category in sorted(set(named)):
-                places = [index for index, own in enumerate(named) if own == category]
-                self.memories_[category] = self._memory(_Chosen(train, self._drawn(places, category)))
+            drawn = references(train, self.shots, self.seed_, replacement=self.replacement)
+            self.memories_ = {category: self._memory(own) for category, own in drawn.items()}
         return self
 
     def predict(self, images: ImageSet) -> Prediction:
@@ -163,14 +162,8 @@ class WinCLIP:
             self.prototypes_[category] = unit(np.stack([own.mean(dim=0).numpy() for own in vectors]))
         return self.prototypes_[category]
 
-    def _drawn(self, places: list[int], category: str) -> list[int]:
-        """Return the references of a category, drawn from the seed and its name alone."""
-        rng = np.random.default_rng([self.seed_, *category.encode()])
-        count = self.shots if self.replacement else min(self.shots, len(places))
-        return [int(place) for place in rng.choice(places, count, replace=self.replacement)]
-
-    def _memory(self, references: ImageSet) -> dict[str, Scores]:
-        found = list(readings(self._model, references, self._views, self.side, self._runtime))
+    def _memory(self, images: ImageSet) -> dict[str, Scores]:
+        found = list(readings(self._model, images, self._views, self.side, self._runtime))
         return {name: unit(array) for name, array in memorised(found).items()}
 
     def _tasks(self, images: ImageSet, categories: list[str]) -> Iterator[Callable[[], tuple[float, Scores]]]:
@@ -185,43 +178,6 @@ class WinCLIP:
             return score, grid
         differs = few_shot(reading, memory)
         return 0.5 * (score + float(differs.max())), grid + differs
-
-
-class _Chosen:
-    """Some images of a set, one perhaps twice."""
-
-    def __init__(self, images: ImageSet, places: list[int]) -> None:
-        self._images, self._places = images, places
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """(height, width) in pixels."""
-        return self._images.size
-
-    def __len__(self) -> int:
-        return len(self._places)
-
-    def __getitem__(self, index: int, /) -> NDArray[np.uint8]:
-        return self._images[self._places[index]]
-
-    def __iter__(self) -> Iterator[NDArray[np.uint8]]:
-        return (self[index] for index in range(len(self)))
-
-    def uncropped(self, index: int, /) -> NDArray[np.uint8]:
-        """Return one image, not cropped."""
-        return self._images.uncropped(self._places[index])
-
-    @property
-    def fingerprints(self) -> list[str]:
-        """The key of each image."""
-        keys = self._images.fingerprints
-        return [keys[place] for place in self._places]
-
-    @property
-    def categories(self) -> list[str]:
-        """The category of each image."""
-        named = self._images.categories
-        return [named[place] for place in self._places]
 
 
 METHOD: type[Method] = WinCLIP

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,3 +61,25 @@ class EpochCosine:
         """Return the factor in a step."""
         epochs = math.ceil(total / steps)
         return 0.5 * (1 + math.cos(math.pi * (step // steps + 1) / epochs))
+
+
+@dataclass(frozen=True, slots=True)
+class WarmupDecay:
+    """Up to 1 over the first `share` of the training, at least two updates, then down to 0 in a straight line.
+
+    So runs DeepSpeed's WarmupDecayLR, which is told of an update when it is done: the warm-up, logarithmic unless asked
+    otherwise, begins with the second update, at 0. The first one has the optimiser's own rate, 1, in DeepSpeed 0.9.2,
+    which AnomalyGPT was trained with; later releases begin at 0 twice.
+    """
+
+    share: float
+    shape: Literal["log", "linear"] = "log"
+
+    def factor(self, step: int, steps: int, total: int) -> float:
+        """Return the factor in a step."""
+        done, warmup = step - 1, max(2, int(self.share * total))
+        if done < 0:
+            return 1.0
+        if done < warmup:
+            return math.log(done + 1) / math.log(warmup) if self.shape == "log" else done / warmup
+        return max(0.0, (total - done) / max(1, total - warmup))

@@ -81,6 +81,8 @@ def align(
     layers: Sequence[int] | None,
     scale: Scale,
     device: str = "cpu",
+    *,
+    last: bool = False,
 ) -> VisionLanguage:
     """Make an image-text model of transformers' ALIGN.
 
@@ -92,13 +94,18 @@ def align(
         layers: blocks of the image branch, from 0, ascending; None for the last.
         scale: how pixels are normalised.
         device: "cpu", "cuda" or "cuda:N".
+        last: whether the last is taken besides.
     """
     branches = cast(Any, model)
     digest = state_sha256(branches.vision_model.state_dict())
-    layers = (len(_blocks(branches.vision_model)) - 1,) if layers is None else tuple(layers)
+    count = len(_blocks(branches.vision_model))
+    if layers is None:
+        layers = (count - 1,)
+    elif last and count - 1 not in layers:
+        layers = (*layers, count - 1)
     network = AlignLevels(branches.vision_model, layers, scale)
     # The code's place among the layers is behind the last block.
-    spots = (*layers, len(_blocks(branches.vision_model)))
+    spots = (*layers, count)
     images = Backbone(f"align, transformers {transformers.__version__}", spots, network, digest, device)
     projection = branches.text_projection.to(device).requires_grad_(requires_grad=False)
 
@@ -108,10 +115,12 @@ def align(
     bert = branches.text_model.to(device)
     text = TextEncoder(bert, tokenize, marks, head, projection.out_features, dict(projection.state_dict()))
     stages = _stages(branches.vision_model)
-    return VisionLanguage(name, layers, images, _code, text, stages, last=len(layers) - 1, cells_of=_cells)
+    return VisionLanguage(name, tuple(layers), images, _code, text, stages, last=len(layers) - 1, cells_of=_cells)
 
 
-def load_align(name: str, layers: Sequence[int] | None, scale: Scale, device: str = "cpu") -> VisionLanguage:
+def load_align(
+    name: str, layers: Sequence[int] | None, scale: Scale, device: str = "cpu", *, last: bool = False
+) -> VisionLanguage:
     """Load ALIGN from a folder that transformers wrote, or from the hub by the name of its repository.
 
     Raises:
@@ -147,10 +156,12 @@ def load_align(name: str, layers: Sequence[int] | None, scale: Scale, device: st
         return ids
 
     marks = (int(tokenizer.cls_token_id), int(tokenizer.sep_token_id))
-    return align(name, model, tokenize, marks, layers, scale, device)
+    return align(name, model, tokenize, marks, layers, scale, device, last=last)
 
 
-def tiny_align(layers: Sequence[int] | None, scale: Scale, device: str = "cpu", seed: int = 0) -> VisionLanguage:
+def tiny_align(
+    layers: Sequence[int] | None, scale: Scale, device: str = "cpu", seed: int = 0, *, last: bool = False
+) -> VisionLanguage:
     """Make a minimal ALIGN with random weights, for tests: 8 blocks, the last at strides 2, 4, 8 and 16 are 0, 1, 2, 4.
 
     Its words are numbered by their checksum.
@@ -167,7 +178,7 @@ def tiny_align(layers: Sequence[int] | None, scale: Scale, device: str = "cpu", 
     def tokenize(text: str) -> list[int]:
         return [2 + zlib.crc32(word.encode()) % (TINY_VOCABULARY - 2) for word in text.split()]
 
-    return align("tiny", model, tokenize, (0, 1), layers, scale, device)
+    return align("tiny", model, tokenize, (0, 1), layers, scale, device, last=last)
 
 
 def tiny_config() -> AlignConfig:

@@ -107,8 +107,9 @@ class ClipReader:
         """How many images to give it at once, each in a thread of its own."""
         return torch.get_num_threads() if torch.device(self.device).type == "cpu" else 1
 
-    def grid(self, size: tuple[int, int]) -> Grid:
-        """Return (height, width) in patches; what fills no patch is left out, as the convolution does."""
+    def grid(self, size: tuple[int, int], block: int = LAST) -> Grid:
+        """Return (height, width) in patches, the same for all blocks; what fills no patch is left out."""
+        self._block(block)
         patch = self.network.shape.patch
         if min(size) < patch:
             raise SpecError(f"Expected images of at least {patch} pixels, got {size[0]}x{size[1]}. Raise side.")
@@ -127,9 +128,18 @@ class ClipReader:
         check_windows(views, grid)
         device = torch.device(self.device)
         with torch.inference_mode(), reproducible(device):
-            pixels = torch.tensor(image, device=device).permute(2, 0, 1)[None] / 255
-            mean, std = (torch.tensor(values, device=device).view(3, 1, 1) for values in (MEAN, STD))
-            return self._answer((pixels - mean) / std, views, grid)
+            return self._answer(self._pixels(torch.tensor(image, device=device)[None]), views, grid)
+
+    def tokens(self, images: Tensor, blocks: Sequence[int]) -> list[Tensor]:
+        """Return the patches of some blocks of a batch of images, (B, h * w, width) each."""
+        tower = self.network.visual
+        states = tower.states(tower.embed(self._pixels(images)))
+        return [states[self._block(block)][:, 1:] for block in blocks]
+
+    def _pixels(self, images: Tensor) -> Tensor:
+        """Return images (B, H, W, 3) as the tower wants them, (B, 3, H, W)."""
+        mean, std = (torch.tensor(values, device=images.device).view(3, 1, 1) for values in (MEAN, STD))
+        return (images.permute(0, 3, 1, 2) / 255 - mean) / std
 
     def _answer(self, pixels: Tensor, views: Views, grid: Grid) -> Reading:
         tower = self.network.visual

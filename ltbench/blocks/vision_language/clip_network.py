@@ -44,6 +44,7 @@ class ClipShape:
         quick_gelu: whether the activation is x * sigmoid(1.702 x), OpenAI's, and not the exact GELU.
         context: longest text in tokens, with its marks.
         vocabulary: number of tokens.
+        norm_eps: what layer norms add to a variance.
     """
 
     vision: TowerShape
@@ -54,6 +55,7 @@ class ClipShape:
     quick_gelu: bool
     context: int = 77
     vocabulary: int = 49408
+    norm_eps: float = 1e-5
 
 
 class QuickGELU(nn.Module):
@@ -99,11 +101,11 @@ class Attention(nn.Module):
 class Block(nn.Module):
     """A residual block: attention, then two linear layers, each behind a layer norm."""
 
-    def __init__(self, width: int, heads: int, *, quick_gelu: bool) -> None:
+    def __init__(self, width: int, heads: int, *, quick_gelu: bool, norm_eps: float) -> None:
         super().__init__()
-        self.ln_1 = nn.LayerNorm(width)
+        self.ln_1 = nn.LayerNorm(width, norm_eps)
         self.attn = Attention(width, heads)
-        self.ln_2 = nn.LayerNorm(width)
+        self.ln_2 = nn.LayerNorm(width, norm_eps)
         layers: list[tuple[str, nn.Module]] = [
             ("c_fc", nn.Linear(width, 4 * width)),
             ("gelu", QuickGELU() if quick_gelu else nn.GELU()),
@@ -121,10 +123,11 @@ class Block(nn.Module):
 class Transformer(nn.Module):
     """Blocks one after the other."""
 
-    def __init__(self, shape: TowerShape, *, quick_gelu: bool) -> None:
+    def __init__(self, tower: TowerShape, shape: ClipShape) -> None:
         super().__init__()
         self.resblocks = nn.ModuleList(
-            Block(shape.width, shape.heads, quick_gelu=quick_gelu) for _ in range(shape.layers)
+            Block(tower.width, tower.heads, quick_gelu=shape.quick_gelu, norm_eps=shape.norm_eps)
+            for _ in range(tower.layers)
         )
 
     @property
@@ -143,9 +146,9 @@ class VisionTower(nn.Module):
         self.conv1 = nn.Conv2d(3, width, shape.patch, stride=shape.patch, bias=False)
         self.class_embedding = nn.Parameter(torch.empty(width))
         self.positional_embedding = nn.Parameter(torch.empty((shape.side // shape.patch) ** 2 + 1, width))
-        self.ln_pre = nn.LayerNorm(width)
-        self.transformer = Transformer(shape.vision, quick_gelu=shape.quick_gelu)
-        self.ln_post = nn.LayerNorm(width)
+        self.ln_pre = nn.LayerNorm(width, shape.norm_eps)
+        self.transformer = Transformer(shape.vision, shape)
+        self.ln_post = nn.LayerNorm(width, shape.norm_eps)
         self.proj = nn.Parameter(torch.empty(width, shape.dim))
 
     def embed(self, pixels: Tensor) -> Tensor:
@@ -221,10 +224,10 @@ class Clip(nn.Module):
         super().__init__()
         self.shape = shape
         self.visual = VisionTower(shape)
-        self.transformer = Transformer(shape.text, quick_gelu=shape.quick_gelu)
+        self.transformer = Transformer(shape.text, shape)
         self.token_embedding = nn.Embedding(shape.vocabulary, shape.text.width)
         self.positional_embedding = nn.Parameter(torch.empty(shape.context, shape.text.width))
-        self.ln_final = nn.LayerNorm(shape.text.width)
+        self.ln_final = nn.LayerNorm(shape.text.width, shape.norm_eps)
         self.text_projection = nn.Parameter(torch.empty(shape.text.width, shape.dim))
         self.logit_scale = nn.Parameter(torch.empty(()))
 

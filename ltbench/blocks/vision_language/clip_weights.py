@@ -1,7 +1,7 @@
 """CLIP's models by name, and where their weights come from: the hub, or a file of open_clip, OpenAI or transformers.
 
-A name is open_clip's name of a model and its tag of weights. Two of open_clip's pairs do not say what they give, and
-are refused with the reason: see `MISLEADING`.
+ImageBind-Huge has CLIP's two towers; its file is on no hub. Other names are open_clip's of a model and its tag of
+weights. Two of open_clip's pairs do not say what they give, and are refused with the reason: see `MISLEADING`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import pickle
 import re
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from ltbench.blocks.features.backbones import RANDOM
 from ltbench.blocks.features.weights import State, hub_folder, read_state
 from ltbench.blocks.vision_language.clip import ClipReader, Tokenize, clip_reader
 from ltbench.blocks.vision_language.clip_network import Clip, ClipShape, TowerShape
+from ltbench.blocks.vision_language.imagebind import MARK, from_imagebind
 from ltbench.errors import DataError, SpecError
 
 
@@ -32,7 +33,7 @@ class ClipModel:
 
     Args:
         shape: what it is made of.
-        repository: on the hub, with open_clip's files.
+        repository: on the hub, with open_clip's files; "" if it is on none.
         tag: of the weights.
         file_sha256: sha256, or its beginning, of the file that was first published -> the tag of what it holds.
     """
@@ -45,6 +46,7 @@ class ClipModel:
 
 _B16_PLUS = ClipShape(TowerShape(12, 896, 14), TowerShape(12, 640, 10), side=240, patch=16, dim=640, quick_gelu=False)
 _L14_336 = ClipShape(TowerShape(24, 1024, 16), TowerShape(12, 768, 12), side=336, patch=14, dim=768, quick_gelu=True)
+_H14 = ClipShape(TowerShape(32, 1280, 16), TowerShape(24, 1024, 16), side=224, patch=14, dim=1024, quick_gelu=False)
 _OPENAI_L14_336 = "3035c92b350959924f9f00213499208652fc7ea050643e8b385c2dac08641f02"
 
 CLIPS: dict[str, ClipModel] = {
@@ -57,8 +59,20 @@ CLIPS: dict[str, ClipModel] = {
     "ViT-L-14-336-quickgelu/openai": ClipModel(
         _L14_336, "timm/vit_large_patch14_clip_336.openai", "openai", {_OPENAI_L14_336: "openai"}
     ),
+    "ViT-H-14/laion2b_s32b_b79k": ClipModel(_H14, "laion/CLIP-ViT-H-14-laion2B-s32B-b79K", "laion2b_s32b_b79k", {}),
+    "imagebind-huge": ClipModel(replace(_H14, norm_eps=1e-6), "", "", {}),
 }
-"""The models by name. Hashes are those in the names of open_clip's and OpenAI's published files."""
+"""The models by name. Hashes are those in the names of open_clip's and OpenAI's published files; the others have none.
+
+ImageBind kept the weights of ViT-H-14's two towers, it is said, with another constant in its layer norms.
+"""
+
+NO_HUB = (
+    "Expected a file of {name}'s weights, got none, and no hub has them. Download "
+    "https://dl.fbaipublicfiles.com/imagebind/imagebind_huge.pth (CC BY-NC-SA 4.0) and give it: -p weights=FILE; or "
+    "use model=ViT-H-14/laion2b_s32b_b79k of open_clip, another model, or a preset with packaged weights (offline)."
+)
+"""What to do without a file of ImageBind."""
 
 MISLEADING = {
     "ViT-B-16-plus-240/laion400m_e32": (
@@ -98,6 +112,7 @@ def load_clip(name: str, weights: str = "", device: str = "cpu", seed: int = 0) 
         SpecError: a name of `MISLEADING`.
         DataError: weights that cannot be had, are another tag's, or do not fit.
     """
+    check_weights(name, weights)
     if name in MISLEADING and not (weights and name.endswith("e32")):
         raise SpecError(f"Expected the name of a CLIP with its weights, got {name}: {MISLEADING[name]}")
     known = CLIPS[name.replace("laion400m_e32", "laion400m_e31")]
@@ -112,6 +127,19 @@ def load_clip(name: str, weights: str = "", device: str = "cpu", seed: int = 0) 
     network = build(known.shape, converted(_state_of(file, known, digest)), source=f"{name} weights={file}")
     origin = {"file_sha256": digest, "tag": tag, "file": file.name}
     return clip_reader(name, network, tokenize, MARKS, device, origin)
+
+
+def check_weights(name: str, weights: str) -> None:
+    """Raise `DataError` where a model's weights must be a file and are none; nothing is read.
+
+    Args:
+        name: a key of `CLIPS`, or any other name, of which nothing is said here.
+        weights: as for `load_clip`.
+    """
+    if not weights and name in CLIPS and not CLIPS[name].repository:
+        raise DataError(NO_HUB.format(name=name))
+    if name in CLIPS and weights not in ("", RANDOM) and not Path(weights).exists():
+        raise DataError(f"Expected a file of {name}'s weights, got {weights}, which is not there. Check the path.")
 
 
 def build(shape: ClipShape, state: Mapping[str, Tensor], source: str) -> Clip:
@@ -180,9 +208,11 @@ def tokenizer() -> Tokenize:
 
 
 def converted(state: Mapping[str, Any]) -> State:
-    """Return weights under CLIP's own names: unwrapped from a training's checkpoint, or renamed from transformers'."""
+    """Return weights under CLIP's own names: out of a training's checkpoint, of transformers or of ImageBind."""
     inner = state.get("state_dict", state)
     found = {key.removeprefix("module."): value for key, value in inner.items() if isinstance(value, Tensor)}
+    if MARK in found:
+        return from_imagebind(found)
     return _from_transformers(found) if "visual_projection.weight" in found else found
 
 

@@ -9,10 +9,10 @@ from ltbench.blocks.features.backbones import RANDOM, check_device
 from ltbench.blocks.vision_language.align import Scale, load_align, tiny_align
 from ltbench.blocks.vision_language.clip_weights import CLIPS, MISLEADING, load_clip, tiny_clip
 from ltbench.blocks.vision_language.clip_weights import TINY as TINY_CLIP
-from ltbench.blocks.vision_language.maps import MapReader
+from ltbench.blocks.vision_language.maps import map_reader
 from ltbench.blocks.vision_language.model import VisionLanguage
 from ltbench.blocks.vision_language.packaged import load_packaged
-from ltbench.blocks.vision_language.reading import Reader
+from ltbench.blocks.vision_language.reading import LAST, Reader
 from ltbench.errors import SpecError
 from ltbench.method import Runtime
 
@@ -32,7 +32,7 @@ MODELS = (*PACKAGED, TINY)
 
 
 def load_vision_language(
-    name: str, layers: Sequence[int] | None, pixels: Pixels = "symmetric", *, runtime: Runtime
+    name: str, layers: Sequence[int] | None, pixels: Pixels = "symmetric", *, runtime: Runtime, last: bool = False
 ) -> VisionLanguage:
     """Load a frozen image-text model; `runtime.notes["foundation_model"]` then says which it is.
 
@@ -42,6 +42,7 @@ def load_vision_language(
         layers: the image blocks whose maps are taken, counted from 0, ascending; None where no maps are wanted.
         pixels: how pixels are normalised.
         runtime: device, seed of the random weights of "tiny", and feature store.
+        last: whether the last block's map is taken besides, for a reader.
 
     Raises:
         SpecError: layers that the model does not have, pixels that it cannot take, or a device that is not there.
@@ -55,20 +56,21 @@ def load_vision_language(
             )
         model = load_packaged(PACKAGED[name], layers, runtime)
     elif name == TINY:
-        model = tiny_align(layers, SCALES[pixels], runtime.device, runtime.seed)
+        model = tiny_align(layers, SCALES[pixels], runtime.device, runtime.seed, last=last)
     else:
-        model = load_align(name, layers, SCALES[pixels], runtime.device)
+        model = load_align(name, layers, SCALES[pixels], runtime.device, last=last)
     runtime.notes["foundation_model"] = model.facts() | {"name": name}
     return model
 
 
-def load_reader(name: str, weights: str = "", *, runtime: Runtime) -> Reader:
+def load_reader(name: str, weights: str = "", blocks: Sequence[int] = (LAST,), *, runtime: Runtime) -> Reader:
     """Load a frozen image-text model as a `Reader`; `runtime.notes["foundation_model"]` then says which it is.
 
     Args:
-        name: a CLIP ("ViT-B-16-plus-240/laion400m_e31", "ViT-L-14-336-quickgelu/openai"), "tiny-clip" for tests, or
-            what `load_vision_language` takes: an ALIGN, the stand-in, "tiny".
+        name: a CLIP ("ViT-B-16-plus-240/laion400m_e31", "ViT-L-14-336-quickgelu/openai", ...), "imagebind-huge",
+            "tiny-clip" for tests, or what `load_vision_language` takes: an ALIGN, the stand-in, "tiny".
         weights: a CLIP's file or folder, or "random"; "" for the hub's.
+        blocks: those that will be asked for, from 1, and `LAST`: a network of maps gives no others.
         runtime: device, seed of random weights, and feature store.
 
     Raises:
@@ -85,7 +87,7 @@ def load_reader(name: str, weights: str = "", *, runtime: Runtime) -> Reader:
     elif name == TINY_CLIP:
         reader = tiny_clip(weights, runtime.device, runtime.seed)
     else:
-        model = load_vision_language(name, None, runtime=runtime)
-        reader = MapReader(model.name, model.images, model.last, model.cells_of, model.text, runtime.device)
+        layers = sorted(block - 1 for block in blocks if block != LAST) or None
+        reader = map_reader(load_vision_language(name, layers, runtime=runtime, last=True), runtime.device)
     runtime.notes["foundation_model"] = reader.facts() | {"name": name}
     return reader

@@ -6,9 +6,10 @@ average over its places, and a place's is its own. Unlike CLIP's, a window sees 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import timm
@@ -20,13 +21,26 @@ from torch import Tensor
 
 from ltbench.blocks.features.backbones import Backbone
 from ltbench.blocks.threads import torch_on_one_thread
+from ltbench.blocks.vision_language.model import VisionLanguage
 from ltbench.blocks.vision_language.reading import LAST, Grid, Reading, Views
 from ltbench.blocks.vision_language.text import TextEncoder
 from ltbench.core import sha256_of
 from ltbench.errors import SpecError
 
-STRIDE = 32
-"""Pixels of the images to a place of the last block's map."""
+STEM = 2
+"""Stride of what lies before the first stage: both EfficientNets begin with one convolution."""
+
+
+class Level(NamedTuple):
+    """A block's map.
+
+    Args:
+        place: among the levels of the image branch.
+        stride: pixels of the images to a place of the map.
+    """
+
+    place: int
+    stride: int
 
 
 @dataclass(frozen=True)
@@ -36,7 +50,7 @@ class MapReader:
     Args:
         name: of the model.
         images: the image branch.
-        level: which of its levels is the last block's map.
+        levels: the blocks whose maps it gives, from 1, and `LAST`.
         cells_of: makes places in the space of texts, (D, h, w), of that map (C, h, w), both on the CPU; linear behind
             its last activation.
         text: the text branch.
@@ -45,7 +59,7 @@ class MapReader:
 
     name: str
     images: Backbone
-    level: int
+    levels: Mapping[int, Level]
     cells_of: Callable[[Tensor], Tensor]
     text: TextEncoder
     device: str
@@ -55,22 +69,25 @@ class MapReader:
         """How many images to give it at once."""
         return self.images.workers
 
-    def grid(self, size: tuple[int, int]) -> Grid:
-        """Return (height, width) of the last block's map."""
-        if min(size) < STRIDE:
-            raise SpecError(f"Expected images of at least {STRIDE} pixels, got {size[0]}x{size[1]}. Set side.")
-        return -(-size[0] // STRIDE), -(-size[1] // STRIDE)
+    def grid(self, size: tuple[int, int], block: int = LAST) -> Grid:
+        """Return (height, width) of a block's map."""
+        if min(size) < (least := self.levels[LAST].stride):
+            raise SpecError(f"Expected images of at least {least} pixels, got {size[0]}x{size[1]}. Set side.")
+        stride = self._level(block).stride
+        return -(-size[0] // stride), -(-size[1] // stride)
 
     def read(self, image: NDArray[np.uint8], views: Views) -> Reading:
         """Return what is asked about one image.
 
         Raises:
-            SpecError: another block than the last, or windows larger than the grid.
+            SpecError: a block whose map it does not give, or windows larger than the grid.
         """
-        check_last(views)
-        level = torch.tensor(self.images(image)[self.level])
+        wanted = {block: self._level(block).place for block in views.tokens}
+        if set(views.local) - {LAST}:
+            raise SpecError(f"Expected the block {LAST} of this model, got {views.local}. Use CLIP for other blocks.")
+        found = self.images(image)
         with torch.inference_mode(), torch_on_one_thread():
-            cells = self.cells_of(level)
+            cells = self.cells_of(torch.tensor(found[self.levels[LAST].place]))
             grid = (cells.shape[1], cells.shape[2])
             check_windows(views, grid)
             windows = {side: _rows(F.avg_pool2d(cells[None], side, stride=1)[0]) for side in views.windows}
@@ -78,9 +95,25 @@ class MapReader:
                 grid,
                 np.ascontiguousarray(cells.mean(dim=(1, 2)).numpy()),
                 windows,
-                {LAST: _rows(level)} if views.tokens else {},
+                {block: _rows(torch.tensor(found[place])) for block, place in wanted.items()},
                 {LAST: _rows(cells)} if views.local else {},
             )
+
+    def tokens(self, images: Tensor, blocks: Sequence[int]) -> list[Tensor]:
+        """Return the places of some blocks' maps of a batch of images, (B, h * w, channels) each."""
+        places = [self._level(block).place for block in blocks]
+        mean, std = (torch.tensor(v, device=images.device).view(3, 1, 1) for v in (self.images.mean, self.images.std))
+        pixels = (images.permute(0, 3, 1, 2) / 255 - mean) / std
+        found = self.images.network(pixels.contiguous(memory_format=torch.channels_last))
+        return [found[place].flatten(2).transpose(1, 2) for place in places]
+
+    def _level(self, block: int) -> Level:
+        if block not in self.levels:
+            raise SpecError(
+                f"Expected the block {LAST} of this model, or one of {sorted(set(self.levels) - {LAST})}, got {block}. "
+                "Choose another, or CLIP for any."
+            )
+        return self.levels[block]
 
     def facts(self) -> dict[str, Any]:
         """Return what a run's record says of the model."""
@@ -96,11 +129,14 @@ class MapReader:
         return sha256_of({"maps": 1, "facts": self.facts(), "spaces": self.images.spaces, "versions": versions})
 
 
-def check_last(views: Views) -> None:
-    """Raise `SpecError` if another block than the last is asked for."""
-    asked = {*views.tokens, *views.local}
-    if asked - {LAST}:
-        raise SpecError(f"Expected the block {LAST} of this model, got {sorted(asked)}. Use CLIP for other blocks.")
+def map_reader(model: VisionLanguage, device: str) -> MapReader:
+    """Make a reader of an image-text model whose image branch is a network of maps, of its layers and last block."""
+    strides = [STEM * math.prod(stage.stride for stage in model.stages[: index + 1]) for index in model.layer_stages]
+    levels = {
+        layer + 1: Level(place, stride) for place, (layer, stride) in enumerate(zip(model.layers, strides, strict=True))
+    }
+    last = Level(model.last, STEM * math.prod(stage.stride for stage in model.stages))
+    return MapReader(model.name, model.images, levels | {LAST: last}, model.cells_of, model.text, device)
 
 
 def check_windows(views: Views, grid: Grid) -> None:

@@ -63,6 +63,7 @@ def load_packaged(backbone: str, layers: Sequence[int] | None, runtime: Runtime)
     Args:
         backbone: timm's name of an EfficientNet-Lite.
         layers: blocks counted from 0, each the last at its stride: (0, 2, 4, 10) in lite0; None for one that is.
+            The last block's map is there in any case.
         runtime: device and feature store.
 
     Raises:

@@ -36,10 +36,10 @@ class Views:
 
     Args:
         windows: sides in patches of the windows whose codes are wanted; a window lies at each place of the grid.
-        tokens: blocks whose patches are wanted as they are, from 1; `LAST` for the last. A network of maps has the
-            last alone.
+        tokens: blocks whose patches are wanted as they are, from 1; `LAST` for the last. A network of maps has those
+            that it was loaded with.
         normalised_tokens: whether the image tower's last layer norm is applied to them; networks of maps have none.
-        local: blocks whose patches are wanted in the space of texts, likewise.
+        local: blocks whose patches are wanted in the space of texts, likewise; of a network of maps the last alone.
         value_blocks: how many of CLIP's last blocks have a stream of value-value attention, of which `local` is then
             taken; 0 for none. Networks of maps have no attention.
         normalised_code: whether the last layer norm is applied to the code.
@@ -58,7 +58,7 @@ class Reading:
     """What a model says of one image, whose patches lie on a grid.
 
     Args:
-        grid: (height, width) in patches.
+        grid: (height, width) in patches of the last block; a network of maps has another for each (`Reader.grid`).
         code: (D,), in the space of texts.
         windows: side -> (n, D), the windows row by row.
         tokens: block -> (h * w, width), row by row.
@@ -123,16 +123,30 @@ class Reader(Protocol):
         """How many images to give it at once."""
         ...
 
-    def grid(self, size: tuple[int, int]) -> Grid:
-        """Return (height, width) in patches of an image of (height, width) pixels.
+    def grid(self, size: tuple[int, int], block: int = LAST) -> Grid:
+        """Return (height, width) in patches of an image of (height, width) pixels, behind some block.
 
         Raises:
-            SpecError: an image that it cannot read.
+            SpecError: an image that it cannot read, or a block that it does not have.
         """
         ...
 
     def read(self, image: NDArray[np.uint8], views: Views) -> Reading:
         """Return what is asked about one image, (H, W, 3) RGB; it depends on nothing but the image."""
+        ...
+
+    def tokens(self, images: Tensor, blocks: Sequence[int]) -> list[Tensor]:
+        """Return the patches of some blocks of a batch of images, (B, h * w, width) each, for a loss that needs them.
+
+        Threads and gradients are the caller's concern: a training's step has one thread already, and wants none.
+
+        Args:
+            images: (B, H, W, 3) uint8, on the model's device.
+            blocks: from 1, or `LAST`, as in `Views.tokens`.
+
+        Raises:
+            SpecError: a block that the model does not have.
+        """
         ...
 
     def facts(self) -> dict[str, Any]:

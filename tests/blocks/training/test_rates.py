@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from ltbench.blocks.training.learner import Schedule
-from ltbench.blocks.training.rates import Cosine, Shares
+from ltbench.blocks.training.rates import Cosine, Shares, WarmupDecay
 
 
 def test_a_warm_cosine_starts_at_nothing_and_ends_at_its_share() -> None:
@@ -24,3 +26,14 @@ def test_shares_of_a_training_are_rounded_to_whole_epochs_or_steps() -> None:
     assert [rate.factor(3 * epoch + 2, 3, 21) for epoch in (5, 6)] == pytest.approx([1, 0.04])
     steps = Shares((0.8, 0.9), 0.2, whole_epochs=False)
     assert [steps.factor(step, 3, 16) for step in (12, 13, 14, 15)] == pytest.approx([1, 0.2, 0.04, 0.04])
+
+
+def test_a_warm_up_begins_with_the_second_update() -> None:
+    """Numbers of deepspeed 0.9.2's WarmupDecayLR with 10 of 100 steps of warm-up, in the order of the updates."""
+    rate = WarmupDecay(0.1)
+    found = [rate.factor(step, 1, 100) for step in (0, 1, 2, 3, 10, 11, 12, 56, 99)]
+    log = [math.log(2) / math.log(10), math.log(3) / math.log(10)]
+    assert found == pytest.approx([1, 0, *log, 1, 1, 89 / 90, 0.5, 2 / 90])
+    linear = WarmupDecay(0.1, "linear")
+    assert [linear.factor(step, 1, 100) for step in (0, 1, 2, 10, 11)] == pytest.approx([1, 0, 0.1, 0.9, 1])
+    assert [WarmupDecay(0.1).factor(step, 1, 3) for step in range(3)] == pytest.approx([1, 0, 1])

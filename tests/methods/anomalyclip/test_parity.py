@@ -11,32 +11,15 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from ltbench.blocks.training.losses import dice, focal
 from ltbench.blocks.vision_language.clip_network import Clip, ClipShape, TowerShape
 from ltbench.blocks.vision_language.clip_weights import build
-from methods.anomalyclip.losses import dice, focal, image_loss, map_loss, probabilities, upsampled
+from methods.anomalyclip.losses import image_loss, map_loss, probabilities, upsampled
 from tests.methods.parity import FOLDER, OUTPUT, STEP
 from tests.methods.reference import needs_shared
 
 SHAPE = ClipShape(TowerShape(6, 128, 2), TowerShape(4, 64, 4), 32, 8, 48, quick_gelu=True, context=20, vocabulary=60)
 TAU, VALUE_BLOCKS = 0.07, 3
-
-
-def test_focal_loss() -> None:
-    mask = torch.zeros(1, 4, 4)
-
-    def uniform(abnormal: float) -> Tensor:
-        return torch.tensor([1 - abnormal, abnormal]).view(1, 2, 1, 1).expand(1, 2, 4, 4)
-
-    assert focal(uniform(0.5), mask).item() == pytest.approx(0.173275, abs=1e-5)
-    assert focal(uniform(0.0), mask).item() == pytest.approx(0, abs=1e-6)
-    assert focal(uniform(1.0), mask).item() == pytest.approx(10.8193, abs=1e-3)
-
-
-def test_dice_loss() -> None:
-    whole, half = torch.ones(1, 518, 518), torch.full((1, 518, 518), 0.5)
-    assert dice(whole, whole).item() == pytest.approx(0, abs=1e-6)
-    assert dice(half, torch.zeros(1, 518, 518)).item() == pytest.approx(0.9999926, abs=1e-6)
-    assert dice(half, whole).item() == pytest.approx(0.3333325, abs=1e-6)
 
 
 def test_probabilities() -> None:

@@ -89,14 +89,6 @@ def test_everything_passes_through_the_code() -> None:
     assert torch.equal(first, second), "with the code gone, nothing of the image is left"
 
 
-@pytest.mark.parametrize(("probability", "loss"), [(1.0, 0.0), (0.5, 0.17327), (0.0, 10.819)])
-def test_focal_loss_of_constant_probabilities(probability: float, loss: float) -> None:
-    mask = (torch.rand(1, 8, 8) > 0.5).double()
-    right = torch.stack([1 - mask, mask], dim=1)
-    given = right * probability + (1 - right) * (1 - probability)
-    assert losses.focal(given, mask).item() == pytest.approx(loss, rel=1e-4, abs=1e-9)
-
-
 def test_ssim_of_an_image_with_itself_and_of_flat_ones() -> None:
     images = torch.rand(2, 3, 32, 32)
     assert losses.ssim(images, images, 1.0).item() == pytest.approx(1, abs=1e-6)

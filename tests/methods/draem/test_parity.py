@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from ltbench.blocks.training.losses import focal
 from methods.draem import losses, operations, perlin
 from methods.draem.net import Draem, image_score
 from methods.draem.synthesis import pasted
@@ -116,7 +117,7 @@ def test_two_updates(ssim_range: losses.SsimRange, prefix: str, row: str) -> Non
 def test_the_focal_loss_trains_the_first_network_too() -> None:
     network, tensors = _network().train(), _tensors()
     _, logits = network(tensors["augmented"])
-    loss = losses.focal(logits.softmax(dim=1), tensors["mask"][:, 0])
+    loss = focal(logits.softmax(dim=1), tensors["mask"][:, 0])
     weights = [weight for weight in network.reconstructive.parameters() if weight.ndim == 4]
     norm = math.hypot(*(gradient.norm().item() for gradient in torch.autograd.grad(loss, weights)))
     assert norm == pytest.approx(
@@ -129,8 +130,8 @@ def test_each_loss_on_plain_inputs() -> None:
     assert 1 - losses.ssim(tensors["ssim.a"], tensors["ssim.b"], 1.0).item() == pytest.approx(
         facts["ssim_loss(a,b)"], abs=1e-6
     )
-    focal = losses.focal(tensors["focal.probabilities"], tensors["focal.mask"][:, 0]).item()
-    assert focal == pytest.approx(facts["focal_loss"], abs=1e-6)
+    own = focal(tensors["focal.probabilities"], tensors["focal.mask"][:, 0]).item()
+    assert own == pytest.approx(facts["focal_loss"], abs=1e-6)
     below, usual = tensors["ssim.below_minus_half"], tensors["ssim.a"]
     for first, second, name in (
         (below, usual, "first argument reaching below -0.5, second ssim.a"),

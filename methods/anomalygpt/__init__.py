@@ -1,0 +1,1 @@
+"""AnomalyGPT without its language model: patches against prompts, trained on simulated anomalies."""
