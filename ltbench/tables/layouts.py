@@ -28,6 +28,7 @@ class LayoutRow(_Strict):
         presets: patterns of the presets that are the paper's setting; runs of other presets have lines of their own.
         parameters: hyper-parameters that make the row, which its runs may set beside the preset's.
         paths: hyper-parameters that name a file or folder of the user's, wherever it lies.
+        note: what sets every run of the method apart from what the paper ran; a footnote of its lines.
     """
 
     published: str
@@ -35,6 +36,7 @@ class LayoutRow(_Strict):
     presets: list[str] = Field(default_factory=lambda: ["paper*"])
     parameters: dict[str, Any] = Field(default_factory=dict)
     paths: list[str] = Field(default_factory=list)
+    note: str = ""
 
 
 class LayoutColumn(_Strict):

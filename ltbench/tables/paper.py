@@ -174,7 +174,8 @@ def _titled(line: PaperLine, usual: str, marks: Marks) -> str:
     protocols = sorted({found.protocol_name for found in line.runs})
     odd = [f"protocol {name}" for name in protocols if name != usual]
     privileges = line.runs[0].privileges if line.runs else ()
-    return line.title + "".join(marks.mark(note) for note in (*privileges, *odd, *cropped_of(line.runs)))
+    own = line.row.note if line.runs else ""
+    return line.title + "".join(marks.mark(note) for note in (own, *privileges, *odd, *cropped_of(line.runs)))
 
 
 def _finished(

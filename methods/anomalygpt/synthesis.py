@@ -202,7 +202,8 @@ def _place(own: Mask, target: Mask, how: Simulation, rng: np.random.Generator) -
 def _resized(values: NDArray[np.generic], size: tuple[int, int]) -> NDArray[np.float32]:
     """Return values (h, w, C) of another size, bilinear without averaging, rounded."""
     planes = torch.from_numpy(values.transpose(2, 0, 1).astype(np.float32))[None]
-    return np.rint(F.interpolate(planes, size=size, mode="bilinear")[0].permute(1, 2, 0).numpy())
+    found: NDArray[np.float32] = F.interpolate(planes, size=size, mode="bilinear")[0].permute(1, 2, 0).numpy()
+    return np.rint(found)
 
 
 def _median(values: NDArray[np.int32], wanted: Mask) -> NDArray[np.int32]:

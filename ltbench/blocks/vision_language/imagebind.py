@@ -7,7 +7,7 @@ left out, and so is what comes behind a text's vector: its length is made 1, and
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from torch import Tensor
 
@@ -38,24 +38,27 @@ _RENAMED = (
 """Regular expressions and what takes their place."""
 
 
-def from_imagebind(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename ImageBind's weights, and turn those that lie otherwise.
+_TURNED: dict[str, Callable[[Tensor], Tensor]] = {
+    "visual.conv1.weight": lambda kernel: kernel.sum(dim=2),
+    "visual.class_embedding": lambda token: token.flatten(),
+    "visual.positional_embedding": lambda positions: positions.flatten(0, -2),
+    "positional_embedding": lambda positions: positions.flatten(0, -2),
+    "visual.proj": lambda weight: weight.T,
+    "text_projection": lambda weight: weight.T,
+}
+"""What lies otherwise in ImageBind: projections are transposed, and a token and positions have the axis of a batch.
 
-    The stem is a convolution over an image that stands twice in time: its kernels are added. Projections are
-    transposed, and the class token and positions lose the axis of the batch.
-    """
+The stem is a convolution over an image that stands twice in time: its kernels are added.
+"""
+
+
+def from_imagebind(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the weights of the image and the text tower under CLIP's names, of those of all of ImageBind."""
     found = {}
     for key, value in state.items():
         name = _SINGLE.get(key, key)
         for pattern, replacement in _RENAMED:
             name = re.sub(pattern, replacement, name)
         if name != key:
-            found[name] = value
-    found["visual.conv1.weight"] = found["visual.conv1.weight"].sum(dim=2)
-    found["visual.class_embedding"] = found["visual.class_embedding"].flatten()
-    for name in ("visual.positional_embedding", "positional_embedding"):
-        found[name] = found[name].flatten(0, -2)
-    for name in ("visual.proj", "text_projection"):
-        found[name] = found[name].T
-    found["logit_scale"] = found["logit_scale"].reshape(())
+            found[name] = _TURNED[name](value) if name in _TURNED else value
     return found

@@ -223,6 +223,24 @@ def test_networks_of_maps_have_windows_and_places(name: str) -> None:
         reader.read(image(0, 128), Views(tokens=(3,)))
 
 
+@pytest.mark.parametrize(("name", "blocks"), [("tiny", (2, 3, 5)), ("tiny-clip", (1, 3))])
+def test_tokens_of_a_batch_are_those_of_each_image(name: str, blocks: tuple[int, ...]) -> None:
+    asked = (*blocks, LAST)
+    reader = load_reader(name, blocks=blocks, runtime=Runtime())
+    seen = np.stack([image(0, 128), image(1, 128)])
+    with torch.no_grad():
+        together = reader.tokens(torch.from_numpy(seen), asked)
+    for place, own in enumerate(seen):
+        alone = reader.read(own, Views(tokens=asked))
+        for block, tokens in zip(asked, together, strict=True):
+            assert np.allclose(alone.tokens[block], tokens[place].numpy(), atol=1e-4)
+            height, width = reader.grid((128, 128), block)
+            assert len(alone.tokens[block]) == height * width
+    assert reader.grid((128, 128)) == reader.grid((128, 128), LAST)
+    with pytest.raises(SpecError, match=r"Expected (the block|blocks)"):
+        reader.grid((128, 128), 99)
+
+
 def test_names_that_mislead_are_refused() -> None:
     with pytest.raises(SpecError, match="fetches the weights of laion400m_e31"):
         load_reader("ViT-B-16-plus-240/laion400m_e32", runtime=Runtime())

@@ -14,7 +14,15 @@ from sklearn.datasets import load_sample_image
 
 from ltbench.blocks.features.backbones import load_backbone
 from ltbench.blocks.features.store import DiskFeatureStore
-from ltbench.blocks.vision_language import ImageFeatures, VisionLanguage, load_vision_language, packaged
+from ltbench.blocks.vision_language import (
+    LAST,
+    ImageFeatures,
+    Views,
+    VisionLanguage,
+    load_reader,
+    load_vision_language,
+    packaged,
+)
 from ltbench.datasets.arrays import ArrayImages
 from ltbench.errors import DataError, SpecError
 from ltbench.method import Runtime
@@ -116,3 +124,18 @@ def test_the_note(runtime: Runtime, model: VisionLanguage, tmp_path: Path) -> No
     assert note["name"] == "packaged-lite0"
     assert note["layers"] == list(BLOCKS)
     assert len(note["image_weights_sha256"]) == len(note["text_weights_sha256"]) == 64
+
+
+def test_a_reader_gives_the_maps_of_its_blocks(runtime: Runtime) -> None:
+    blocks = (3, 5, 11, LAST)
+    reader, image = load_reader("packaged-lite0", blocks=blocks, runtime=runtime), photograph("china.jpg")
+    found = reader.read(image, Views(tokens=blocks))
+    with torch.no_grad():
+        together = reader.tokens(torch.from_numpy(image[None]), blocks)
+    for block, tokens, expected in zip(blocks, together, load_backbone(LITE0, (1, 2, 3, 4))(image), strict=True):
+        rows = expected.reshape(len(expected), -1).T
+        np.testing.assert_array_equal(found.tokens[block], rows)
+        np.testing.assert_allclose(tokens[0].numpy(), rows, atol=1e-4)
+        assert reader.grid((224, 224), block) == expected.shape[1:]
+    with pytest.raises(SpecError, match=r"one of \[3, 5, 11\], got 4"):
+        reader.read(image, Views(tokens=(4,)))
