@@ -92,6 +92,30 @@ def test_a_folder_of_the_users_leaves_a_run_in_the_papers_setting(make_record: M
     assert found["DRAEM (paper, textures=procedural)"] == pytest.approx(65.0)
 
 
+def test_what_sets_a_method_apart_is_a_footnote_of_its_line(make_record: MakeRecord) -> None:
+    """AnomalyGPT's decoder is measured where the paper ran it with its language model."""
+    cls = method_class("anomalygpt")
+
+    def run(preset: str, image: float) -> RunRecord:
+        chosen = presets(cls)[preset].parameters
+        given = {} if "model" in chosen else {"weights": "/data/imagebind_huge.pth"}
+        values = plain(resolve(cls, chosen, given))
+        record = make_record("anomalygpt", "mvtec_exp100", {"image_auroc": image}, info=cls.info, parameters=values)
+        object.__setattr__(record, "preset", preset)
+        return record
+
+    note = "the decoder alone, trained without the language model"
+    empty = table_of(_filled("ltad-3", []), name="ltad-3")
+    assert note not in [text for _, text in empty.notes], "the published number is the whole method's"
+    table = table_of(_filled("ltad-3", [run("paper", 0.85), run("openclip_h", 0.75)]), name="ltad-3")
+    found = {title: cells[0].mean for title, cells in table.rows}
+    (mark,) = [mark for mark, text in table.notes if text == note]
+    own = {title: value for title, value in found.items() if title.startswith("AnomalyGPT")}
+    assert list(own.values()) == pytest.approx([85.0, 75.0])
+    assert all(mark in title for title in own)
+    assert [title.partition("*")[0] for title in own] == ["AnomalyGPT", "AnomalyGPT (openclip_h)"]
+
+
 def test_the_papers_setting_has_the_published_numbers(patchcore: MakeRecord) -> None:
     records = [
         patchcore("mvtec_k4_noisy10_seed1", 0.80),
