@@ -109,7 +109,7 @@ def altered(image: Pixels, source: Pixels, how: Simulation, rng: np.random.Gener
         if number and not rng.integers(2):
             break
         piece = cut(source, objects, how, rng)
-        if piece is not None and (changed := pasted(pixels, piece, how)) is not None:
+        if piece is not None and (changed := pasted(pixels, piece)) is not None:
             pixels, region[piece.box] = changed, piece.region
     return Altered(pixels, soft_label(image, pixels, region, how))
 
@@ -152,7 +152,7 @@ def cut(source: Pixels, objects: tuple[Mask, Mask], how: Simulation, rng: np.ran
     return Piece(pixels, place, own | objects[0][place])
 
 
-def pasted(image: Pixels, piece: Piece, how: Simulation) -> Pixels | None:
+def pasted(image: Pixels, piece: Piece) -> Pixels | None:
     """Return an image with a piece blended in, or None where too little of it counts."""
     mask = np.ones(piece.region.shape, np.bool_)  # with a background, what is background in both counts as well
     mask[[0, -1]] = mask[:, [0, -1]] = False

@@ -145,3 +145,16 @@ def test_verify_lists_masks_of_many_levels_and_empty_ones(parts: Path, tmp_path:
     assert found.empty == ("bolt/ground_truth/spot/000_mask.png",)
     assert found.graded == ("bolt/ground_truth/spot/001_mask.png",)
     assert not found.ok
+
+
+def test_a_tenth_of_a_mask_is_less_than_half_and_more_than_any(tmp_path: Path) -> None:
+    """AnomalyGPT's scripts cut masks that were resized bilinearly above 0.1."""
+    dataset = _dataset(tmp_path, Image.fromarray(_square(side=224, top=101, size=40)))
+    sizes = {}
+    for rule in ("positive", "tenth", "half", "full"):
+        protocol = replace(PROTOCOLS["anomalygpt"], resize=100, mask_rule=rule)
+        sizes[rule] = int(read_mask(dataset, dataset.test[0], protocol).sum())
+    resized = Image.fromarray(_square(side=224, top=101, size=40)).resize((100, 100), Image.Resampling.BILINEAR)
+    assert sizes["tenth"] == (np.asarray(resized) > 25).sum()
+    assert sizes["full"] < sizes["half"] < sizes["tenth"] < sizes["positive"]
+    assert PROTOCOLS["anomalygpt"].mask_rule == "tenth"

@@ -15,6 +15,8 @@ import pytest
 import torch
 
 from ltbench.blocks.features.store import DiskFeatureStore
+from ltbench.blocks.training.draws import Draws
+from ltbench.blocks.training.learner import Shard
 from ltbench.blocks.vision_language import load_reader
 from ltbench.blocks.vision_language.clip_network import Clip
 from ltbench.blocks.vision_language.clip_weights import CLIPS
@@ -25,8 +27,10 @@ from ltbench.core import Prediction
 from ltbench.datasets.arrays import ArrayImages
 from ltbench.errors import ContractError, DataError, SpecError
 from ltbench.method import Runtime
-from methods.anomalygpt.decoder import Decoder, abnormal_logits, decoded_map, remembered_map
+from methods.anomalygpt.data import Clean, loss_of
+from methods.anomalygpt.decoder import Decoder, abnormal_logits, decoded_map, layer_loss, remembered_map
 from methods.anomalygpt.method import AnomalyGPT
+from methods.anomalygpt.synthesis import Example
 
 SCRIPT = Path(__file__).with_name("anomalygpt_run.py")
 GRIDS, SIZE = [(4, 4)] * 3, (64, 64)
@@ -97,6 +101,25 @@ def test_only_the_decoder_is_trained(subject: Subject) -> None:
     assert not any(parameter.requires_grad for parameter in network.parameters())
     start = Decoder([32] * 3, 24, seed=0).state_dict()
     assert all(not torch.equal(start[key], value) for key, value in method.decoder_.state_dict().items())
+
+
+def test_clean_images_are_trained_on_with_an_empty_mask(subject: Subject) -> None:
+    reader, texts = load_reader("tiny-clip", runtime=Runtime()), unit(12, 2, 24)
+    data = Clean.read(subject.train, reader, (1, 3), 64, texts, Runtime())
+    assert np.array_equal(data.pixels, subject.train.images)
+    decoder, mask = Decoder([32, 32], 24, seed=0), np.zeros((64, 64), np.bool_)
+    mask[20:40, 20:40] = True
+    indices = np.array([3, 5])
+    shard = Shard(indices, Draws(0), Draws(0), prepared=[Example(subject.defective[place], mask) for place in (0, 1)])
+    found = loss_of(decoder, reader, data, (1.0, 2.0), shard)
+    seen = torch.from_numpy(np.concatenate([subject.train.images[indices], subject.defective.images[:2]]))
+    masks = torch.from_numpy(np.stack([np.zeros_like(mask)] * 2 + [mask] * 2)).float()
+    wanted = torch.zeros(())
+    with torch.no_grad():
+        for layer, tokens, scale in zip(decoder.layers, reader.tokens(seen, (1, 3)), (1.0, 2.0), strict=True):
+            logits = abnormal_logits(layer(tokens / scale), texts[indices].repeat(2, 1, 1), (4, 4), (64, 64))
+            wanted = wanted + layer_loss(logits, masks)
+    assert found.item() == pytest.approx(wanted.item(), rel=1e-4)
 
 
 def test_an_images_score_is_the_maximum_of_its_map(subject: Subject) -> None:

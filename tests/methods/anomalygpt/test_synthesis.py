@@ -108,7 +108,7 @@ def test_a_small_piece_is_left_out() -> None:
     side = round(FEWEST**0.5) + 1
     box = (slice(50, 50 + side), slice(50, 50 + side))
     piece = Piece(np.zeros((side, side, 3), np.uint8), box, np.ones((side, side), np.bool_))
-    assert pasted(picture(0), piece, VISA) is None
+    assert pasted(picture(0), piece) is None
 
 
 def test_blending_keeps_what_has_the_same_gradients() -> None:
