@@ -7,15 +7,17 @@ import time
 from collections.abc import Callable, Mapping
 
 
-def median_seconds(sides: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """Return each side's median seconds over rounds, after one that warms up."""
+def median_seconds(
+    sides: Mapping[str, Callable[[], object]], rounds: int, clock: Callable[[], float] = time.perf_counter
+) -> dict[str, float]:
+    """Return each side's median seconds over rounds, after one that warms up, by a clock."""
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     for number in range(rounds + 1):
         for name, side in sides.items():
-            start = time.perf_counter()
+            start = clock()
             side()
             if number:
-                seconds[name].append(time.perf_counter() - start)
+                seconds[name].append(clock() - start)
     return {name: statistics.median(measured) for name, measured in seconds.items()}
 
 

@@ -206,7 +206,7 @@ def _identity(image: str, text: str, shape: str, device: str) -> str:
     else:
         processor = torch.cuda.get_device_name(device)
     return sha256_of(
-        {"clip": 1, "image": image, "text": text, "shape": shape, "torch": torch.__version__, "device": processor}
+        {"clip": 2, "image": image, "text": text, "shape": shape, "torch": torch.__version__, "device": processor}
     )
 
 

@@ -7,13 +7,14 @@ tower reads word vectors, and lets learnt tokens take the place of hidden states
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
+
+from ltbench.blocks.networks.linear import linear
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,14 +59,6 @@ class ClipShape:
     norm_eps: float = 1e-5
 
 
-class QuickGELU(nn.Module):
-    """x * sigmoid(1.702 x), the activation that OpenAI trained CLIP with."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the activation of x."""
-        return x * torch.sigmoid(1.702 * x)
-
-
 class Attention(nn.Module):
     """Multi-head attention of tokens (B, L, width) to one another; the parameters are torch's MultiheadAttention's."""
 
@@ -79,14 +72,21 @@ class Attention(nn.Module):
     def forward(self, x: Tensor, *, causal: bool = False) -> Tensor:
         """Return the attended tokens; with `causal` none sees a later one."""
         queries, keys, values = (
-            self._split(part) for part in F.linear(x, self.in_proj_weight, self.in_proj_bias).chunk(3, dim=-1)
+            self._split(part) for part in linear(x, self.in_proj_weight, self.in_proj_bias).chunk(3, dim=-1)
         )
         return self._joined(F.scaled_dot_product_attention(queries, keys, values, is_causal=causal))
+
+    def first(self, x: Tensor) -> Tensor:
+        """Return the first token alone, (B, 1, width), attended to all."""
+        width = x.shape[-1]
+        queries = linear(x[:, :1], self.in_proj_weight[:width], self.in_proj_bias[:width])
+        keys, values = linear(x, self.in_proj_weight[width:], self.in_proj_bias[width:]).chunk(2, dim=-1)
+        return self._joined(F.scaled_dot_product_attention(*(self._split(part) for part in (queries, keys, values))))
 
     def value_value(self, x: Tensor) -> Tensor:
         """Return out_proj(softmax(V V' / sqrt(width of a head)) V), V being the values of tokens (B, L, width)."""
         width = x.shape[-1]
-        values = self._split(F.linear(x, self.in_proj_weight[2 * width :], self.in_proj_bias[2 * width :]))
+        values = self._split(linear(x, self.in_proj_weight[2 * width :], self.in_proj_bias[2 * width :]))
         return self._joined(F.scaled_dot_product_attention(values, values, values))
 
     def _split(self, tokens: Tensor) -> Tensor:
@@ -94,8 +94,24 @@ class Attention(nn.Module):
         return tokens.view(batch, length, self.heads, width // self.heads).transpose(1, 2)
 
     def _joined(self, heads: Tensor) -> Tensor:
-        projected: Tensor = self.out_proj(heads.transpose(1, 2).flatten(2))
-        return projected
+        return linear(heads.transpose(1, 2).flatten(2), self.out_proj.weight, self.out_proj.bias)
+
+
+class Perceptron(nn.Module):
+    """Two linear layers, four times as wide between; QuickGELU is the activation that OpenAI trained CLIP with."""
+
+    def __init__(self, width: int, *, quick_gelu: bool) -> None:
+        super().__init__()
+        self.quick_gelu = quick_gelu
+        self.c_fc = nn.Linear(width, 4 * width)
+        self.c_proj = nn.Linear(4 * width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return tokens (..., width)."""
+        wide = linear(x, self.c_fc.weight, self.c_fc.bias, gelu=not self.quick_gelu)
+        if self.quick_gelu:
+            wide = wide * torch.sigmoid(1.702 * wide)
+        return linear(wide, self.c_proj.weight, self.c_proj.bias)
 
 
 class Block(nn.Module):
@@ -106,17 +122,18 @@ class Block(nn.Module):
         self.ln_1 = nn.LayerNorm(width, norm_eps)
         self.attn = Attention(width, heads)
         self.ln_2 = nn.LayerNorm(width, norm_eps)
-        layers: list[tuple[str, nn.Module]] = [
-            ("c_fc", nn.Linear(width, 4 * width)),
-            ("gelu", QuickGELU() if quick_gelu else nn.GELU()),
-            ("c_proj", nn.Linear(4 * width, width)),
-        ]
-        self.mlp = nn.Sequential(OrderedDict(layers))
+        self.mlp = Perceptron(width, quick_gelu=quick_gelu)
 
     def forward(self, x: Tensor, *, causal: bool = False) -> Tensor:
         """Return the tokens (B, L, width) behind the block."""
         x = x + self.attn(self.ln_1(x), causal=causal)
         behind: Tensor = x + self.mlp(self.ln_2(x))
+        return behind
+
+    def first(self, x: Tensor) -> Tensor:
+        """Return the first token alone behind the block, (B, 1, width)."""
+        first = x[:, :1] + self.attn.first(self.ln_1(x))
+        behind: Tensor = first + self.mlp(self.ln_2(first))
         return behind
 
 
@@ -183,16 +200,19 @@ class VisionTower(nn.Module):
     def windows(self, embedded: Tensor, places: Tensor) -> Tensor:
         """Return the codes of windows, (B, n, dim): the class token read with the patches of the window alone.
 
-        WinCLIP, arXiv 2303.14814, section 4.2. All windows of an image go through the tower in one batch.
+        WinCLIP, arXiv 2303.14814, section 4.2. All windows of an image go through the tower in one batch, of whose last
+        block the class tokens alone are computed.
 
         Args:
             embedded: of `embed`, (B, 1 + h * w, width).
             places: (n, cells): the patches of each window, counted from 0.
         """
-        cells = embedded[:, 1:][:, places]
-        first = embedded[:, None, :1].expand(-1, len(places), -1, -1)
-        tokens = torch.cat([first, cells], dim=2).flatten(0, 1)
-        return self.code(self.states(tokens)[-1]).view(len(embedded), len(places), -1)
+        first = places.new_zeros(len(places), 1)
+        tokens = self.ln_pre(embedded)[:, torch.cat([first, places + 1], dim=1)].flatten(0, 1)
+        *blocks, last = self.transformer.blocks
+        for block in blocks:
+            tokens = block(tokens)
+        return self.code(last.first(tokens)).view(len(embedded), len(places), -1)
 
     def local(self, states: Sequence[Tensor], blocks: int) -> list[Tensor]:
         """Return the second stream behind each of the last `blocks` blocks, (B, 1 + h * w, width).
