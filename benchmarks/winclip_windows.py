@@ -50,6 +50,11 @@ def one_by_one(read: Read, places: Tensor) -> Tensor:
     return torch.cat([read(place[None]) for place in places], dim=1)
 
 
+def ratio(of: float, seconds: float) -> float:
+    """Return how many times as long seconds are."""
+    return seconds / of
+
+
 def main() -> None:
     """Print a table a scale."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -73,7 +78,8 @@ def main() -> None:
                 sides[f"{name}, one by one"] = partial(one_by_one, read, places)
             seconds = median_seconds(sides, given.rounds, time.process_time)
             batch = next(iter(seconds.values()))
-            print_table(f"{len(places)} windows of {side}x{side}", "times one batch", seconds, lambda s: s / batch)
+            times = partial(ratio, batch)
+            print_table(f"{len(places)} windows of {side}x{side}", "times one batch", seconds, times)
             expected = sides["open_clip, one by one"]()
             apart = max(float((sides[name]() - expected).abs().max()) for name in sides)
             print(f"\nCodes of up to {float(expected.abs().max()):.1f}, apart by at most {apart:.1e}.\n")

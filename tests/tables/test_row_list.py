@@ -1,4 +1,4 @@
-"""`docs/rows.md`: how each row of the papers' main tables is filled. `python tests/tables/test_row_list.py` rewrites it."""
+"""`docs/rows.md`, how the papers' rows are filled: `python tests/tables/test_row_list.py` writes it."""
 
 from __future__ import annotations
 

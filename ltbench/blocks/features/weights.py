@@ -188,10 +188,9 @@ def hub_folder(repository: str, patterns: Sequence[str], required: Sequence[Sequ
     Raises:
         DataError: neither the cache nor the hub has them; the message says what to do.
     """
-    with suppress(LocalEntryNotFoundError, HFValidationError):
-        found = huggingface_hub.snapshot_download(repository, local_files_only=True, allow_patterns=list(patterns))
-        if not lacking(Path(found), required):
-            return Path(found)
+    found = cached_folder(repository, patterns)
+    if found is not None and not lacking(found, required):
+        return found
     try:
         return Path(_reached_hub(repository).snapshot_download(repository, allow_patterns=list(patterns)))
     except _HUB_ERRORS as error:
@@ -200,6 +199,13 @@ def hub_folder(repository: str, patterns: Sequence[str], required: Sequence[Sequ
             f"Expected a folder or a repository of the hub, got {repository!r}; {endpoint} gave nothing ({reason}). "
             "Use a preset with packaged weights (offline), or download the repository elsewhere and give its folder."
         ) from error
+
+
+def cached_folder(repository: str, patterns: Sequence[str]) -> Path | None:
+    """Return the folder of a repository's files in the hub's local cache, or None; no network is asked."""
+    with suppress(LocalEntryNotFoundError, HFValidationError):
+        return Path(huggingface_hub.snapshot_download(repository, local_files_only=True, allow_patterns=list(patterns)))
+    return None
 
 
 def lacking(folder: Path, required: Sequence[Sequence[str]]) -> str:

