@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +25,6 @@ from methods.draem.textures import Pictures, Procedural
 from tests.methods.trained import noise_images, predicted
 
 CHECK: dict[str, Any] = resolve(DRAEM, presets(DRAEM)["check"].parameters) | {"iterations": 3}
-SCRIPT = Path(__file__).with_name("draem_run.py")
 
 
 def _predict(threads: int, **values: Any) -> Prediction:
@@ -229,28 +223,6 @@ def test_the_loss_falls() -> None:
     DRAEM(**(CHECK | {"iterations": 24, "learning_rate": 0.002})).fit(noise_images(8, 0), runtime)
     of_epochs = runtime.notes["losses"]["train"]["draem"]
     assert of_epochs[-1] < of_epochs[0]
-
-
-def test_kill_and_run_again(tmp_path: Path) -> None:
-    """A process is killed (-9) on its way; what the next one predicts is what an undisturbed one does."""
-    env = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[3]), "OMP_NUM_THREADS": "2"}
-    command = [sys.executable, str(SCRIPT), str(tmp_path)]
-    file = tmp_path / "checkpoints" / "train.safetensors"
-    process = subprocess.Popen(command, env=env)
-    while process.poll() is None and not file.exists():
-        time.sleep(0.002)
-    assert process.poll() is None, "killed on the way"
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    subprocess.run(command, env=env, check=True)
-    sys.path.insert(0, str(SCRIPT.parent))
-    try:
-        import draem_run  # type: ignore[import-not-found]
-
-        wanted: Prediction = draem_run.predicted(Runtime(seed=1))
-    finally:
-        sys.path.remove(str(SCRIPT.parent))
-    assert np.array_equal(np.load(tmp_path / "maps.npy"), wanted.maps)
 
 
 def _pictures(folder: Path, count: int = 3) -> Path:

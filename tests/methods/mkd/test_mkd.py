@@ -2,12 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
-import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,7 +23,6 @@ from methods.mkd.net import GuidedReLU, Student, discrepancies
 from tests.methods.trained import noise_images, predicted
 
 CHECK: dict[str, Any] = resolve(MKD, presets(MKD)["check"].parameters) | {"weights": "random"}
-SCRIPT = Path(__file__).with_name("mkd_run.py")
 
 
 def _predict(threads: int, **values: Any) -> Prediction:
@@ -192,31 +185,6 @@ def test_the_loss_falls_and_layers_are_scaled_to_a_mean_square_of_one() -> None:
     for layer, scale in zip(layers, method.scales_, strict=True):
         assert np.square(layer / scale).mean() == pytest.approx(1, rel=1e-4)
     assert MKD(**(CHECK | {"scale": False})).fit(noise_images(3, 0), Runtime()).scales_ == (1.0,) * 4
-
-
-@pytest.mark.slow
-def test_kill_and_run_again(tmp_path: Path) -> None:
-    """A process is killed (-9) twice on its way; what the third predicts is what an undisturbed one does."""
-    env = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[3]), "OMP_NUM_THREADS": "2"}
-    command = [sys.executable, str(SCRIPT), str(tmp_path)]
-    file = tmp_path / "checkpoints" / "train.safetensors"
-    for _ in range(2):
-        before = file.stat().st_mtime_ns if file.exists() else None
-        process = subprocess.Popen(command, env=env)
-        while process.poll() is None and (not file.exists() or file.stat().st_mtime_ns == before):
-            time.sleep(0.002)
-        assert process.poll() is None, "killed on the way"
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    subprocess.run(command, env=env, check=True)
-    sys.path.insert(0, str(SCRIPT.parent))
-    try:
-        import mkd_run  # type: ignore[import-not-found]
-
-        wanted: Prediction = mkd_run.predicted(Runtime(seed=1))
-    finally:
-        sys.path.remove(str(SCRIPT.parent))
-    assert np.array_equal(np.load(tmp_path / "maps.npy"), wanted.maps)
 
 
 @pytest.mark.parametrize(
