@@ -127,7 +127,11 @@ def main() -> None:
     ]
     for name, side, network in pairs:
         images, pictures = (rng.randint(0, 256, (40, side, side, 3)).astype(np.uint8) for _ in range(2))
-        run = Run(network, Synthesis(images, Pictures(pictures, own=False), 0.5, 0.3, 90.0, 0.8, 0.5), options.steps)
+        run = Run(
+            network,
+            Synthesis(images, np.arange(len(images)), Pictures(pictures, own=False), 0.5, 0.3, 90.0, 0.8, 0.5),
+            options.steps,
+        )
         seen: set[str] = set()
 
         def noted(side: Callable[[], None], run: Run = run, seen: set[str] = seen) -> Callable[[], None]:

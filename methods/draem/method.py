@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, ClassVar, Self
@@ -26,12 +27,15 @@ from ltbench.blocks.training.rates import Shares
 from ltbench.blocks.training.settings import BatchSize
 from ltbench.core import Prediction
 from ltbench.errors import SpecError
-from ltbench.method import ImageSet, Method, MethodInfo, Probe, Runtime
+from ltbench.method import AddedLater, ImageSet, Method, MethodInfo, Probe, Runtime
 
 from .losses import SsimRange, total_loss
 from .net import Draem, image_score
 from .synthesis import Example, Synthesis
 from .textures import PROCEDURAL, TRAIN, Pictures, Procedural, Textures, described, read_texture, texture_files
+
+ALL = ""
+"""What the network is called that is trained on all categories."""
 
 FEW = {"iterations": 3}
 """So many steps show what a hyper-parameter changes."""
@@ -41,7 +45,7 @@ FEW = {"iterations": 3}
 class DRAEM:
     """One network takes synthetic defects away, another sees image and result and marks them; trained from scratch."""
 
-    info: ClassVar[MethodInfo] = MethodInfo("draem", "DRAEM", paper="arXiv:2108.07610")
+    info: ClassVar[MethodInfo] = MethodInfo("draem", "DRAEM", paper="arXiv:2108.07610", uses_categories=True)
 
     textures: Annotated[
         str,
@@ -94,8 +98,19 @@ class DRAEM:
     pool_side: Annotated[
         int, Field(ge=1, description="pixels of the box whose largest mean scores; odd"), Probe(11, FEW)
     ] = 21
+    per_category: Annotated[
+        bool,
+        Field(description="whether each category has networks of its own, as the authors have it"),
+        Probe(value=True, given=FEW),
+        AddedLater(),
+    ] = False
 
-    network_: Draem = field(init=False, repr=False)
+    networks_: dict[str, Draem] = field(init=False, repr=False)
+
+    @property
+    def run_info(self) -> MethodInfo:
+        """What a run asks for: categories only where each has networks of its own."""
+        return replace(self.info, uses_categories=self.per_category)
 
     def check_inputs(self) -> None:
         """Raise an error, with what to do, where the source of textures or the box of the score cannot serve.
@@ -109,7 +124,7 @@ class DRAEM:
             raise SpecError(f"Expected an odd pool_side, got {self.pool_side}. Give {self.pool_side + 1}.")
 
     def fit(self, train: ImageSet, runtime: Runtime) -> Self:
-        """Train both networks together. Images and textures are decoded once, before.
+        """Train both networks together, for all images or for each category. All is decoded once, before.
 
         Raises:
             SpecError: no source of textures; or a single image where they are training images.
@@ -118,51 +133,49 @@ class DRAEM:
         self.check_inputs()
         check_device(runtime.device)
         images = self._stacked(train, runtime)
-        synthesis = Synthesis(
-            images,
-            self._textures(images, runtime),
-            self.defect_probability,
-            self.rotation_probability,
-            self.rotation,
-            self.max_transparency,
-            self.mask_threshold,
-        )
-        self._device = torch.device(runtime.device)
-        self.network_ = self._network()
-        self.network_.draw_weights(runtime.seed)
-        self.network_.to(self._device)
-        optimiser = torch.optim.Adam(self.network_.parameters(), self.learning_rate, fused=True)
-        learner = Learner("draem", self.network_, self._loss, optimiser, shards="one", prepare=synthesis.draw)
-        rate = Shares(self.lr_drops, self.lr_gamma, whole_epochs=not self.iterations)
-        schedule = Schedule(self.epochs, self.batch_size, steps=self.iterations, rate=rate)
-        training.train([learner], len(train), schedule, runtime, method=self)
+        textures = self._textures(images, runtime)
+        self._device, self.networks_ = torch.device(runtime.device), {}
+        for number, (name, places) in enumerate(self._groups(train).items()):
+            self.networks_[name] = self._network()
+            self.networks_[name].draw_weights(runtime.seed)
+            phase = f"train_{number}" if self.per_category else "train"
+            self._train(
+                self.networks_[name].to(self._device), self._synthesis(images, places, textures), runtime, phase
+            )
         return self
 
     def predict(self, images: ImageSet) -> Prediction:
         """Score pixels by the probability of a defect, and an image by the largest mean of a box of pixels."""
-        self.network_.eval()
+        networks = [self._network_of(name).eval() for name in self._categories(images)]
         maps, scores = np.empty((len(images), *images.size), np.float32), np.empty(len(images), np.float32)
-        tasks = (partial(self._score, image) for image in images)
+        tasks = (partial(self._score, image, network) for image, network in zip(images, networks, strict=True))
         workers = torch.get_num_threads() if self._device.type == "cpu" else 1
         for index, (score, anomaly_map) in enumerate(in_order(tasks, workers)):
             scores[index], maps[index] = score, anomaly_map
         return Prediction(scores, maps)
 
     def save(self, folder: Path) -> None:
-        """Write the hyper-parameters and the networks."""
-        save_state(folder, self, {name: tensor.cpu().numpy() for name, tensor in self.network_.state_dict().items()})
+        """Write the hyper-parameters, the networks and the categories that they are of."""
+        arrays: dict[str, NDArray[np.generic]] = {}
+        for number, network in enumerate(self.networks_.values()):
+            arrays |= {f"{number}.{name}": tensor.cpu().numpy() for name, tensor in network.state_dict().items()}
+        names = json.dumps(list(self.networks_)).encode()
+        save_state(folder, self, arrays | {"names": np.frombuffer(names, np.uint8)})
 
     @classmethod
     def load(cls, folder: Path) -> Self:
         """Read what `save` wrote."""
         method, state = load_state(cls, folder)
-        method._device = torch.device("cpu")
-        method.network_ = method._network()
-        method.network_.load_state_dict({name: torch.tensor(array) for name, array in state.items()})
+        method._device, method.networks_ = torch.device("cpu"), {}
+        for number, category in enumerate(json.loads(state.pop("names").tobytes())):
+            network, prefix = method._network(), f"{number}."
+            own = {name.removeprefix(prefix): torch.tensor(a) for name, a in state.items() if name.startswith(prefix)}
+            network.load_state_dict(own)
+            method.networks_[category] = network
         return method
 
     def trainable_parameters(self, size: tuple[int, int]) -> int:
-        """Return the number of trained parameters, the same for images of any size."""
+        """Return the number of trained parameters of a category's networks, the same for images of any size."""
         with torch.device("meta"):
             network = self._network()
         return sum(parameter.numel() for parameter in network.parameters())
@@ -195,20 +208,57 @@ class DRAEM:
         )
         return Pictures(stack_on_disk(rows, len(files), runtime.checkpoints)[0], own=False)
 
-    def _loss(self, shard: Shard) -> Tensor:
+    def _categories(self, images: ImageSet) -> list[str]:
+        """Return the category of each image, or "" where there is one network for all."""
+        return list(images.categories) if self.per_category else [ALL] * len(images)
+
+    def _groups(self, train: ImageSet) -> dict[str, NDArray[np.int64]]:
+        """Return the places of the training images that each network is trained on."""
+        named = np.array(self._categories(train))
+        return {str(name): np.flatnonzero(named == name) for name in np.unique(named)}
+
+    def _network_of(self, category: str) -> Draem:
+        if category not in self.networks_:
+            raise SpecError(
+                f"Expected a category of the training images, got {category!r}. Train on it, or set per_category=false."
+            )
+        return self.networks_[category]
+
+    def _synthesis(self, images: NDArray[np.uint8], places: NDArray[np.int64], textures: Textures) -> Synthesis:
+        return Synthesis(
+            images,
+            places,
+            textures,
+            self.defect_probability,
+            self.rotation_probability,
+            self.rotation,
+            self.max_transparency,
+            self.mask_threshold,
+        )
+
+    def _train(self, network: Draem, synthesis: Synthesis, runtime: Runtime, phase: str) -> None:
+        optimiser = torch.optim.Adam(network.parameters(), self.learning_rate, fused=True)
+        loss = partial(self._loss, network)
+        learner = Learner("draem", network, loss, optimiser, shards="one", prepare=synthesis.draw)
+        rate = Shares(self.lr_drops, self.lr_gamma, whole_epochs=not self.iterations)
+        schedule = Schedule(self.epochs, self.batch_size, steps=self.iterations, rate=rate)
+        told = None if self.per_category else self
+        training.train([learner], len(synthesis.places), schedule, runtime, phase=phase, method=told)
+
+    def _loss(self, network: Draem, shard: Shard) -> Tensor:
         """Return the loss of a batch of prepared items."""
         items: list[Example] = list(shard.prepared)
         altered, clean = (_batch([item[place] for item in items], self._device) for place in (0, 1))
         mask = torch.from_numpy(np.stack([item.mask for item in items])).to(self._device)
-        self.network_.train()
-        rebuilt, logits = self.network_(altered)
+        network.train()
+        rebuilt, logits = network(altered)
         return total_loss(rebuilt, logits, clean, mask, self.ssim_range)
 
-    def _score(self, image: NDArray[np.uint8]) -> tuple[float, NDArray[np.float32]]:
+    def _score(self, image: NDArray[np.uint8], network: Draem) -> tuple[float, NDArray[np.float32]]:
         """Return the score and the map (H, W) of an image."""
         pixels = _batch([resized(image, self.side).astype(np.float32) / np.float32(255)], self._device)
         with torch.inference_mode(), torch_on_one_thread():
-            abnormal = torch.softmax(self.network_(pixels)[1], dim=1)[:, 1]
+            abnormal = torch.softmax(network(pixels)[1], dim=1)[:, 1]
             score = image_score(abnormal, self.pool_side).item()
         anomaly_map: NDArray[np.float32] = abnormal[0].cpu().numpy()
         size = image.shape[:2]

@@ -51,6 +51,7 @@ class Synthesis:
 
     Args:
         images: (N, S, S, 3), the training images.
+        places: (n,), those of them that items are made of.
         textures: where the defects' colours come from.
         defect_probability: share of items that get a defect, if their mask is not empty.
         rotation_probability: share of images that are turned, their target with them.
@@ -60,6 +61,7 @@ class Synthesis:
     """
 
     images: NDArray[np.uint8]
+    places: NDArray[np.int64]
     textures: Textures
     defect_probability: float
     rotation_probability: float
@@ -69,7 +71,7 @@ class Synthesis:
 
     def draw(self, _: int, rng: np.random.Generator) -> Example:
         """Return an item; which image it is, is drawn as well."""
-        index = int(rng.integers(len(self.images)))
+        index = int(self.places[rng.integers(len(self.places))])
         pixels = np.asarray(self.images[index])
         if rng.random() < self.rotation_probability:
             pixels = turn(pixels, rng.uniform(-self.rotation, self.rotation))

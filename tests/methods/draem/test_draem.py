@@ -13,6 +13,7 @@ from PIL import Image
 from ltbench.contract.parameters import resolve
 from ltbench.contract.registry import choose_preset, presets
 from ltbench.core import Prediction
+from ltbench.datasets.arrays import ArrayImages
 from ltbench.errors import DataError, SpecError
 from ltbench.method import Runtime
 from ltbench.runs.provenance import provenance
@@ -136,7 +137,13 @@ def test_pasting() -> None:
 
 def _synthesis(**changed: Any) -> Synthesis:
     images = noise_images(5, 0).images
-    values = {"textures": Procedural(64), "defect_probability": 0.5, "rotation_probability": 0.3, "rotation": 90.0}
+    values = {
+        "places": np.arange(5),
+        "textures": Procedural(64),
+        "defect_probability": 0.5,
+        "rotation_probability": 0.3,
+        "rotation": 90.0,
+    }
     return Synthesis(images, **(values | {"max_transparency": 0.8, "mask_threshold": 0.5} | changed))  # type: ignore[arg-type]
 
 
@@ -216,6 +223,25 @@ def test_maps_are_probabilities_of_the_images_size() -> None:
     found = DRAEM(**CHECK).fit(noise_images(3, 0, 80), Runtime()).predict(noise_images(2, 1, 80))
     assert found.maps.shape == (2, 80, 80)
     assert found.maps.min() >= 0 and found.maps.max() <= 1
+
+
+def test_networks_of_a_category_see_its_images_alone(tmp_path: Path) -> None:
+    values = CHECK | {"per_category": True}
+    names = ["nut", "bolt", "bolt", "nut", "nut"]
+    images, others = noise_images(5, 0).images, noise_images(5, 9).images
+    mixed = np.where((np.array(names) == "bolt")[:, None, None, None], images, others)
+    tested = ArrayImages(noise_images(3, 1).images, ["bolt", "nut", "bolt"])
+    found, after = (
+        DRAEM(**values).fit(ArrayImages(train, names), Runtime(seed=2)).predict(tested).maps
+        for train in (images, mixed)
+    )
+    assert np.array_equal(found[[0, 2]], after[[0, 2]]) and not np.array_equal(found[1], after[1])
+    method = DRAEM(**values).fit(ArrayImages(images, names), Runtime(seed=2))
+    method.save(tmp_path)
+    assert np.array_equal(DRAEM.load(tmp_path).predict(tested).maps, found)
+    assert DRAEM(per_category=True).run_info.uses_categories and not DRAEM().run_info.uses_categories
+    with pytest.raises(SpecError, match="a category of the training images, got 'screw'"):
+        method.predict(ArrayImages(tested.images[:1], ["screw"]))
 
 
 def test_the_loss_falls() -> None:
