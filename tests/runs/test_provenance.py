@@ -189,7 +189,8 @@ def test_an_image_text_model_from_the_hub_belongs_to_a_run(
 
 def test_the_packaged_image_text_model_belongs_to_a_run() -> None:
     assert set(provenance.provenance(MeanImage, {"model": "packaged-lite0"}, {})["weights"]) == {"model"}
-    assert provenance.provenance(MeanImage, {"model": "tiny"}, {})["weights"] == {}
+    for name in ("tiny", "imagebind-huge", "no/such-repository"):
+        assert provenance.provenance(MeanImage, {"model": name}, {})["weights"] == {}
 
 
 def test_presets_are_no_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,7 +32,8 @@ def named_files(name: str, weights: str = "") -> list[Path]:
             [] if network is None or texts is None else [network, *_files(texts, ("*.json", "*.txt", "*.safetensors"))]
         )
     if name in CLIPS:
-        folder = cached_folder(CLIPS[name].repository, CLIP_FILES[:2])
+        repository = CLIPS[name].repository
+        folder = cached_folder(repository, CLIP_FILES[:2]) if repository else None
         return [] if folder is None else _files(folder, CLIP_FILES[:2])[:1]
     folder = cached_folder(name, align.FILES)
     return [] if folder is None else _files(folder, align.FILES)
