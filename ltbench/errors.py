@@ -28,6 +28,10 @@ class FullDiskError(LtbenchError):
     """No room on a disk. It is no fault of a run: once there is room, the same command goes on."""
 
 
+class AbsentError(DataError):
+    """A dataset that is not on this machine, as far as the data root tells."""
+
+
 class UnknownNameError(LtbenchError):
     """A name that nothing is registered under; the message offers the nearest name, else the list."""
 

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 def make_splits(
     names: Annotated[list[str] | None, typer.Argument(help="Split names.", autocompletion=complete_splits)] = None,
-    dataset: Annotated[str | None, typer.Option(help="All committed splits of this dataset.")] = None,
-    every: Annotated[bool, typer.Option("--all", help="All committed splits.")] = False,
+    dataset: Annotated[str | None, typer.Option(help="All of the papers' splits of this dataset.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="All of the papers' splits.")] = False,
     data_root: DataRoot = None,
     folder: Annotated[Path | None, typer.Option(help="A folder in MVTec layout to split.")] = None,
     name: Annotated[str | None, typer.Option(help="Name of that dataset, or of the split of --from-list.")] = None,
@@ -54,6 +54,7 @@ def make_splits(
 
       ltbench make-splits --all --check --data-root ~/data
     """
+    from ltbench.console.output import tell
     from ltbench.console.splits import print_differences, print_split
     from ltbench.datasets.index import load_listing
     from ltbench.splits.files import check_splits, write_split
@@ -69,7 +70,7 @@ def make_splits(
         return load_listing(dataset_name, data_root)
 
     if check:
-        same = print_differences(check_splits(out, load, [recipe.name for recipe in request.recipes()]))
+        same = print_differences(check_splits(out, load, [recipe.name for recipe in request.recipes()], tell))
         raise typer.Exit(0 if same else 1)
-    for split in request.splits(load):
+    for split in request.splits(load, tell):
         print_split(write_split(split, out), split)

@@ -16,6 +16,8 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
+from ltbench.console.output import open_console
+
 PLAIN_SECONDS = 10.0
 """Seconds between two plain lines where there is no terminal."""
 
@@ -31,7 +33,7 @@ class DownloadMeter:
     """
 
     def __init__(self, *, quiet: bool = False, console: Console | None = None) -> None:
-        self.console = console or Console(stderr=True)
+        self.console = console or open_console(stderr=True)
         self.quiet = quiet
         self._bar = Progress(
             TextColumn("{task.description}"),

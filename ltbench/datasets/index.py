@@ -13,7 +13,7 @@ from ltbench.datasets.masks import suspects
 from ltbench.datasets.shapes import cache_folder
 from ltbench.datasets.source import DatasetSource
 from ltbench.datasets.verify import Verification
-from ltbench.errors import DataError, suggest
+from ltbench.errors import AbsentError, DataError, suggest
 
 __all__ = [
     "SOURCES",
@@ -48,7 +48,8 @@ def locate(name: str, data_root: Path | None) -> Path:
             first indexed.
 
     Raises:
-        DataError: there is no such folder; the message names what was looked for.
+        AbsentError: there is no such folder; the message names what was looked for.
+        DataError: the data root is no folder, or the name no name of one.
     """
     if name == shapes.SOURCE.name:
         return shapes.cached_root()
@@ -56,9 +57,15 @@ def locate(name: str, data_root: Path | None) -> Path:
         return _locate_folder(name, data_root)
     source = SOURCES[name]
     if data_root is None:
-        raise DataError(
+        raise AbsentError(
             f"Expected the folder of {source.title}, got no data root. Pass --data-root DIR or set LTBENCH_DATA; "
-            f"get the images from {source.homepage}."
+            f"get the images with `ltbench datasets get {name} --root DIR` ({source.homepage})."
+        )
+    fetching = f"`ltbench datasets get {name} --root {data_root}` ({source.homepage})"
+    if not data_root.exists():
+        raise AbsentError(
+            f"Expected {source.title} below the data root {data_root}, got no such folder. Get it with {fetching}, or "
+            "mend --data-root."
         )
     _require_data_root(data_root)
     folders = source.folders or source.categories
@@ -72,9 +79,9 @@ def locate(name: str, data_root: Path | None) -> Path:
         return data_root
     kind = "folders" if source.folders else "categories"
     looked = ", ".join((source.name, *source.aliases))
-    raise DataError(
+    raise AbsentError(
         f"Expected {source.title} in {data_root}, got no subfolder named {looked} and none of its {kind} "
-        f"({folders[0]}, ...). Get it from {source.homepage} and unpack it there, or pass --data-root DIR."
+        f"({folders[0]}, ...). Get it with {fetching}, or pass --data-root DIR."
     )
 
 

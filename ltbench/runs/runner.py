@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from ltbench.blocks.features.store import scratch_folder
-from ltbench.contract.parameters import parse_assignments
-from ltbench.contract.registry import method_class
+from ltbench.contract.parameters import parse_assignments, resolve
+from ltbench.contract.registry import choose_preset, method_class
 from ltbench.core import Dataset, Split
 from ltbench.datasets.images import DiskImages
 from ltbench.datasets.index import load_dataset, load_listing, locate
-from ltbench.errors import DataError
+from ltbench.errors import AbsentError, DataError
 from ltbench.method import AnnotatedImageSet, Runtime
 from ltbench.records.failures import Failure, clear_failure, write_failure
 from ltbench.records.record import (
@@ -36,6 +36,7 @@ from ltbench.runs.diagnostics import diagnose
 from ltbench.runs.environment import environment, peak_memory
 from ltbench.runs.examination import CURVE, Examination, LearningCurve, shuffled
 from ltbench.runs.harness import Harness
+from ltbench.runs.lacking import absent_weights, all_that_lacks, works_now
 from ltbench.runs.memory import MemoryPlan, image_counts, plan_memory
 from ltbench.runs.models import CALIBRATION, MODEL, Limits, write_manifest
 from ltbench.runs.planning import Plan, check_applicable, check_plan, plan
@@ -78,19 +79,32 @@ def run_by_name(
         protocol: protocol name or None.
         seed: seed of the method.
         calibrate: percent of the training images that are kept aside for thresholds (`ltbench.splits.held_out`).
+
+    Raises:
+        AbsentError: the images are not on this machine; the message names what else is not, and what works now.
+        LtbenchError: as `plan` and `run`.
     """
     overrides = parse_assignments(assignments)
-    method_class(method)  # a wrong name is told before anything is read
-    found = find_split(split, lambda name: load_listing(name, data_root))
+    cls = method_class(method)  # a wrong name is told before anything is read
+    try:
+        found = find_split(split, lambda name: load_listing(name, data_root))
+        root = locate(found.dataset, data_root)
+    except AbsentError as error:
+        values = resolve(cls, choose_preset(cls, preset, split).parameters, overrides)
+        raise all_that_lacks(error, cls, values, data_root) from error
     if calibrate:
         found = hold_out(found, calibrate)
     planned = plan(method, found, preset=preset, parameters=overrides, protocol=protocol, seed=seed)
     for shortfall in shortfalls(found):
         harness.progress.say(shortfall)
-    root = locate(found.dataset, data_root)
     if not root.exists():
         harness.progress.say(f"drawing {found.dataset} into {root}, once (about half a minute)")
-    return run(planned, found, load_dataset(found.dataset, data_root), replace(harness, data_root=data_root))
+    try:
+        return run(planned, found, load_dataset(found.dataset, data_root), replace(harness, data_root=data_root))
+    except DataError as error:
+        if absent_weights(planned.values) is None:
+            raise
+        raise DataError(" ".join((str(error), *works_now(cls)))) from error
 
 
 def run(planned: Plan, split: Split, dataset: Dataset, harness: Harness) -> Outcome:

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
 from ltbench.atomic import write_output
 from ltbench.core import Dataset, Split, TrainImages, check_relative
-from ltbench.errors import DataError, LtbenchError, UnknownNameError
+from ltbench.errors import AbsentError, DataError, LtbenchError, UnknownNameError
 from ltbench.places import SPLITS
 from ltbench.splits.catalogue import catalogue
 from ltbench.splits.generate import make_split
@@ -27,6 +27,9 @@ _OFFICIAL = re.compile(r"_official[0-9]+(_disjoint)?$")
 
 Load = Callable[[str], Dataset]
 """Dataset name -> the dataset, or its listing without images."""
+
+Say = Callable[[str], None]
+"""Tells the user a sentence."""
 
 
 class _Strict(BaseModel):
@@ -162,28 +165,42 @@ def find_split(name_or_path: str, load: Load, folders: Sequence[Path] = FOLDERS)
     return make_split(load(recipe.dataset), recipe)
 
 
+def committed_split(name: str) -> Split | None:
+    """Return the split of that name that the suite ships, or None."""
+    path = next(_files_named(SPLITS, name), None)
+    return None if path is None else _read_named(path)
+
+
 def committed_names(folders: Sequence[Path] = FOLDERS) -> list[str]:
-    """Return the names of the committed splits and of those in the folders, sorted."""
+    """Return the names of the papers' splits and of those in the folders, sorted."""
     files = (path.stem for folder in folders for path in folder.glob("*/*.json"))
     return sorted({*files, *(recipe.name for recipe in catalogue())})
 
 
-def check_splits(folder: Path, load: Load, names: Iterable[str]) -> list[str]:
+def check_splits(folder: Path, load: Load, names: Iterable[str], say: Say = lambda text: None) -> list[str]:
     """Make splits anew and return every difference from their files, one sentence each.
 
-    The file of a split that was imported, and so follows from no recipe, is only read, which proves its hash.
+    The file of a split that was imported, and so follows from no recipe, is only read, which proves its hash; so is
+    that of a split whose dataset is absent.
 
     Args:
         folder: the files' folder, which holds them as `<dataset>/<name>.json`.
         load: gives the dataset of a split.
         names: the splits to check.
+        say: is told once of each dataset that is absent.
     """
-    return [difference for name in names for difference in _check(folder, load, name)]
+    absent: dict[str, AbsentError] = {}
+    found = [difference for name in names for difference in _check(folder, load, name, absent)]
+    for dataset, error in absent.items():
+        say(f"the splits of {dataset} were only read, not made anew: {error}")
+    return found
 
 
-def _check(folder: Path, load: Load, name: str) -> Iterator[str]:
+def _check(folder: Path, load: Load, name: str, absent: dict[str, AbsentError]) -> Iterator[str]:
     path = next(_files_named(folder, name), None)
     if path is None:
+        if _needs_absent(load, name):
+            return
         yield f"{name}: no file {folder}/*/{name}.json"
         return
     try:
@@ -194,9 +211,25 @@ def _check(folder: Path, load: Load, name: str) -> Iterator[str]:
     if not is_recipe_name(name):
         return
     recipe = parse_name(name)
-    made = make_split(load(recipe.dataset), recipe)
+    try:
+        dataset = load(recipe.dataset)
+    except AbsentError as error:
+        absent[recipe.dataset] = error
+        return
+    made = make_split(dataset, recipe)
     if path.read_bytes() != render_split(made).encode("ascii"):
         yield from _differences(path, found, made)
+
+
+def _needs_absent(load: Load, name: str) -> bool:
+    """Return whether a split cannot be made here: its dataset is absent, and the suite does not ship it."""
+    if not is_recipe_name(name) or committed_split(name) is not None:
+        return False
+    try:
+        load(parse_name(name).dataset)
+    except AbsentError:
+        return True
+    return False
 
 
 def _differences(path: Path, found: Split, made: Split) -> Iterator[str]:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
 from ltbench.core import Dataset, Split
 from ltbench.datasets.folder import index_tree
-from ltbench.errors import DataError, SpecError, UnknownNameError
+from ltbench.errors import AbsentError, DataError, SpecError, UnknownNameError
 from ltbench.splits.author_lists import DATASETS, import_lists
 from ltbench.splits.catalogue import NOISE_PERCENT, catalogue
 from ltbench.splits.checking import check_split
-from ltbench.splits.files import Load
+from ltbench.splits.files import Load, Say, committed_split
 from ltbench.splits.generate import make_split
 from ltbench.splits.groups import GROUP_RULES, GroupRule
 from ltbench.splits.importers import TAILEDCORE_URL, import_list, import_official
@@ -75,23 +75,28 @@ class SplitRequest:
             raise SpecError("Expected splits to make, got none. Give names, --dataset D, --all or --folder PATH.")
         return recipes
 
-    def splits(self, load: Load) -> Iterator[Split]:
+    def splits(self, load: Load, say: Say = lambda text: None) -> Iterator[Split]:
         """Make or import the splits, and check each as a run on it would.
+
+        Where a dataset is absent, a split that the suite ships is taken as it is.
 
         Args:
             load: gives a dataset by name.
+            say: is told of splits that are shipped ones, and of those that `every` leaves out.
 
         Raises:
             SpecError: options that do not go together, or nothing to make.
+            AbsentError: a split that is asked for needs a dataset that is absent.
             DataError: a mask does not fit its image.
         """
         self._check_options()
-        for split, dataset in self._made(load):
-            check_split(split, dataset)
+        for split, dataset in self._made(load, say):
+            if dataset is not None:
+                check_split(split, dataset)
             yield split
 
-    def _made(self, load: Load) -> Iterator[tuple[Split, Dataset]]:
-        """Yield each split with the dataset, or listing, that it is made of."""
+    def _made(self, load: Load, say: Say) -> Iterator[tuple[Split, Dataset | None]]:
+        """Yield each split with the dataset, or listing, that it is made of; one that is shipped has none."""
         listing = self.listing or None
         if self.official is not None:
             yield from ((split, load(split.dataset)) for split in self._official(load))
@@ -102,9 +107,31 @@ class SplitRequest:
             dataset = index_tree(self.folder, self.name or self.folder.resolve().name)
             yield make_split(dataset, self._own_recipe(dataset.name), listing), dataset
         else:
-            for recipe in self.recipes():
+            yield from self._named(load, say)
+
+    def _named(self, load: Load, say: Say) -> Iterator[tuple[Split, Dataset | None]]:
+        """Yield the splits that are asked for by name."""
+        shipped: list[str] = []
+        wanted: dict[str, list[str]] = {}
+        errors: dict[str, AbsentError] = {}
+        for recipe in self.recipes():
+            try:
                 dataset = load(recipe.dataset)
-                yield make_split(dataset, recipe, listing), dataset
+            except AbsentError as error:
+                if not self.listing and (split := committed_split(recipe.name)) is not None:
+                    shipped.append(split.name)
+                    yield split, None
+                elif self.every:
+                    wanted.setdefault(recipe.dataset, []).append(recipe.name)
+                    errors[recipe.dataset] = error
+                else:
+                    raise
+                continue
+            yield make_split(dataset, recipe, self.listing or None), dataset
+        if shipped:
+            say(f"as the suite ships them, since their images are absent: {_some(shipped)}")
+        for name, names in wanted.items():
+            say(f"left out: {_some(names)}. {errors[name]}")
 
     def _check_options(self) -> None:
         """Raise `SpecError` where an option would be passed over: those of a named split are in its name."""
@@ -184,3 +211,7 @@ class SplitRequest:
             seed=self.seed,
             draw="authors" if self.listing else "sha256",
         )
+
+
+def _some(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{names[0]} to {names[-1]} ({len(names)})"

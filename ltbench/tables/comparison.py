@@ -58,7 +58,10 @@ def make_table(
     """
     check_metrics(metrics)
     if not measurements:
-        raise SpecError("Expected finished runs, got none that fit. Make one with `ltbench run`, or pass --results.")
+        raise SpecError(
+            "Expected finished runs, got none that fit. Make one with `ltbench run`, or pass --results; "
+            "`ltbench table --paper ltad-3` shows what a paper printed."
+        )
     bases = _bases(measurements, splits)
     groups = tuple(GROUP_TITLES) if group == "all" else (group,)
     columns = tuple(

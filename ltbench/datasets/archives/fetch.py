@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ltbench.datasets.archives.facts import Archive
-from ltbench.errors import DataError
+from ltbench.errors import DataError, FullDiskError
+from ltbench.system import refusal
 
 PATIENCE = 4
 """Connections in a row that bring nothing, after which an address is given up."""
@@ -63,7 +64,7 @@ class Fetched:
 
 
 Room = Callable[[int, int], None]
-"""Raises `DataError` unless there is room for the missing bytes of a file, and for what comes out of all of them."""
+"""Raises `FullDiskError` unless there is room for the missing bytes of a file, and for what all of them make."""
 
 
 def fetch(archive: Archive, folder: Path, meter: Meter, room: Room) -> Fetched:
@@ -76,7 +77,8 @@ def fetch(archive: Archive, folder: Path, meter: Meter, room: Room) -> Fetched:
         room: looks at the disk before the first byte.
 
     Raises:
-        DataError: no address gives the file, or the disk is full. What came stays for the next call.
+        DataError: no address gives the file. What came stays for the next call.
+        FullDiskError: the disk is full; what came stays, too.
     """
     import pooch
 
@@ -124,7 +126,7 @@ class _Source:
 
         Raises:
             _RefusedError: the address does not give it.
-            DataError: the disk is full.
+            FullDiskError: the disk is full.
         """
         self.was_asked = True
         barren, before = 0, _size(self.part)
@@ -155,9 +157,8 @@ class _Source:
                         file.write(chunk)
                         self.meter.advance(len(chunk))
             except OSError as error:
-                raise DataError(
-                    f"Expected to write {self.part}, got: {error.strerror}. Mend that, and the same command goes on."
-                ) from error
+                remedy = "Mend that, and the same command goes on."
+                raise refusal(error, f"to write {self.part}", remedy) from error
             if total is not None and _size(self.part) < total:
                 raise _InterruptedError("the connection ended early")
 
@@ -214,10 +215,10 @@ def _extent(answer: Any, start: int) -> tuple[int, int | None]:
 
 
 def need_room(folder: Path, count: int, what: str) -> None:
-    """Raise `DataError` unless a folder's disk has room for so many bytes."""
+    """Raise `FullDiskError` unless a folder's disk has room for so many bytes."""
     free = shutil.disk_usage(folder).free
     if count > free:
-        raise DataError(
+        raise FullDiskError(
             f"Expected {count / _GIGA:.1f} GB free in {folder} for {what}, got {free / _GIGA:.1f} GB. Free some, or "
             "choose another --root."
         )

@@ -16,6 +16,7 @@ from ltbench.datasets.archives.fetch import Fetched, Meter, fetch, need_room
 from ltbench.datasets.archives.unpack import unpack
 from ltbench.datasets.index import SOURCES, DatasetSource, Verification, locate, verify_dataset
 from ltbench.errors import BusyError, DataError, LtbenchError, UnknownNameError
+from ltbench.system import refusal
 
 _DEPTH = 3
 """Folders of an archive above a dataset, at most."""
@@ -138,10 +139,7 @@ def _workplace(root: Path, name: str) -> Iterator[Path]:
     except Timeout as error:
         raise BusyError(f"Expected to get {name} into {root}, got another process doing so. Wait for it.") from error
     except OSError as error:
-        where = error.filename or root
-        raise DataError(
-            f"Expected to write to {where}, got: {error.strerror}. Mend that, or choose another --root."
-        ) from error
+        raise refusal(error, f"to write to {error.filename or root}", "Mend that, or name another --root.") from error
 
 
 def _with_mirrors(archive: Archive, mirrors: Sequence[str]) -> Archive:

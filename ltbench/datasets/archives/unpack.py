@@ -36,7 +36,8 @@ def unpack(archive: Path, folder: Path, meter: Meter) -> None:
     """Write the files of a zip or tar archive below a folder. Links and devices are left out, and told.
 
     Raises:
-        DataError: it is damaged, has a file outside the folder, or does not fit on the disk.
+        DataError: it is damaged, or has a file outside the folder.
+        FullDiskError: it does not fit on the disk.
     """
     folder.mkdir(parents=True, exist_ok=True)
     total, done = archive.stat().st_size, 0

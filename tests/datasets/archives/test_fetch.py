@@ -7,7 +7,7 @@ import pytest
 
 from ltbench.datasets.archives.facts import Archive
 from ltbench.datasets.archives.fetch import PATIENCE, fetch, need_room
-from ltbench.errors import DataError
+from ltbench.errors import DataError, FullDiskError
 from tests.datasets.archives.conftest import Page, Server, Told, describe
 
 CONTENT = os.urandom(3_000_000)
@@ -145,10 +145,10 @@ def test_the_disk_is_looked_at_before_the_first_byte(server: Server, told: Told,
     def room(missing: int, whole: int) -> None:
         need_room(tmp_path, missing * 10**12, "the archive")
 
-    with pytest.raises(DataError, match=r"GB free in .* for the archive, got .* GB. Free some"):
+    with pytest.raises(FullDiskError, match=r"GB free in .* for the archive, got .* GB. Free some"):
         fetch(describe(CONTENT, server.url("/a")), tmp_path, told, room)
     assert not list(tmp_path.iterdir())
-    with pytest.raises(DataError, match="GB free"):
+    with pytest.raises(FullDiskError, match="GB free"):
         fetch(describe(CONTENT, server.url("/b"), size=len(CONTENT)), tmp_path, told, room)
     assert ("/b", None) not in server.asked, "where the size is known, nothing is asked"
 
@@ -158,5 +158,5 @@ def test_a_full_disk_is_one_error(server: Server, told: Told, tmp_path: Path) ->
         pytest.skip("no /dev/full on this system")
     (tmp_path / "data.zip.part").symlink_to("/dev/full")
     server.pages["/a"] = Page(CONTENT)
-    with pytest.raises(DataError, match=r"Expected to write .*data.zip.part, got: No space left"):
+    with pytest.raises(FullDiskError, match=r"Expected to write .*data.zip.part, got No space left"):
         _get(describe(CONTENT, server.url("/a")), tmp_path, told)

@@ -14,7 +14,7 @@ from ltbench.datasets.archives import get as getting
 from ltbench.datasets.archives.facts import Offer, offers
 from ltbench.datasets.archives.get import get
 from ltbench.datasets.index import SOURCES
-from ltbench.errors import BusyError, DataError, UnknownNameError
+from ltbench.errors import BusyError, DataError, FullDiskError, UnknownNameError
 from tests.conftest import Run
 from tests.datasets.archives.conftest import Page, Server, Told, describe
 
@@ -144,6 +144,16 @@ def _tar_of(name: str) -> bytes:
     return stream.getvalue()
 
 
+def test_a_disk_that_is_too_small_is_no_reason_to_go_to_the_page(
+    offered: Offered, told: Told, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    offered("/visa.tar")
+    monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 1000}))
+    with pytest.raises(FullDiskError, match=r"GB free in .*Free some, or choose another --root.$"):
+        get("visa", tmp_path / "data", told)
+    assert not (tmp_path / "data").exists()
+
+
 def test_two_at_once_are_refused(offered: Offered, told: Told, tmp_path: Path) -> None:
     offered("/visa.tar")
     (work := tmp_path / "data/.visa.download").mkdir(parents=True)
@@ -154,7 +164,7 @@ def test_two_at_once_are_refused(offered: Offered, told: Told, tmp_path: Path) -
 def test_a_folder_that_cannot_be_written_to_is_one_error(offered: Offered, told: Told, tmp_path: Path) -> None:
     offered("/visa.tar")
     (tmp_path / "file").write_text("no folder")
-    with pytest.raises(DataError, match=r"Expected to write to .*file.*Mend that, or choose another --root"):
+    with pytest.raises(DataError, match=r"Expected to write to .*file.*Mend that, or name another --root"):
         get("visa", tmp_path / "file" / "data", told)
 
 

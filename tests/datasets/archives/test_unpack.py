@@ -12,7 +12,7 @@ from typing import Literal
 import pytest
 
 from ltbench.datasets.archives.unpack import unpack
-from ltbench.errors import DataError
+from ltbench.errors import DataError, FullDiskError
 from tests.datasets.archives.conftest import Told
 
 FILES = {"./bottle/train/good/000.png": b"image", "bottle/readme.txt": b"terms", "bottle/empty.txt": b""}
@@ -111,8 +111,8 @@ def test_an_archive_that_grows_beyond_the_disk_is_refused(
 ) -> None:
     zeros = {"a.png": bytes(2_000_000)}
     free = type("Usage", (), {"free": 1_000_000})
-    monkeypatch.setattr("ltbench.datasets.archives.fetch.shutil.disk_usage", lambda path: free)
+    monkeypatch.setattr("shutil.disk_usage", lambda path: free)
     for archive in (_zip(tmp_path / "a.zip", zeros), _tar(tmp_path / "a.tar.gz", zeros)):
-        with pytest.raises(DataError, match="GB free"):
+        with pytest.raises(FullDiskError, match="GB free"):
             unpack(archive, tmp_path / "tree", told)
         assert not [path for path in (tmp_path / "tree").rglob("*") if path.is_file()]
