@@ -214,7 +214,10 @@ def test_methods(ltbench: Run) -> None:
     shown = json.loads(ltbench("methods", "show", "patchcore", "--preset", "offline", "--json")[1])
     values = {row["name"]: row["value"] for row in shown["hyper_parameters"]}
     assert values["backbone"] == "tf_efficientnet_lite0"
-    assert shown["trainable_parameters"] is None, "it does not tell"
+    assert shown["trainable_parameters"] is None, "it was not asked"
+    assert "it does not tell" in ltbench("methods", "show", "patchcore", "--count")[1]
+    counted = json.loads(ltbench("methods", "show", "mkd", "--count", "--json")[1])
+    assert counted["trainable_parameters"] > 1000
     assert ltbench("methods", "show", "patchcor")[0] == 2
 
 

@@ -32,16 +32,19 @@ def list_methods(context: typer.Context, as_json: AsJson = False) -> None:
 def show(
     name: MethodName,
     preset: Annotated[str | None, typer.Option(help="Show the values of this preset.")] = None,
+    count: Annotated[bool, typer.Option("--count", help="Count the trainable parameters too: a few seconds.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show a method's paper, privileges, hyper-parameters with types and defaults, presets and trainable parameters.
+    """Show a method's paper, privileges, hyper-parameters with types and defaults, and presets.
 
     Examples:
       ltbench methods show patchcore --json
+
+      ltbench methods show uniad --count
     """
     from ltbench.console.methods import print_method
 
-    print_method(name, preset, as_json)
+    print_method(name, preset, as_json, count=count)
 
 
 def check(

@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from ltbench.console.output import escape, new_table, open_console, print_json, say, tell
-from ltbench.contract.checks import CheckResult
-from ltbench.contract.parameters import hyper_parameters, plain, resolve
-from ltbench.contract.registry import (
-    choose_preset,
-    clashes,
-    method_class,
-    method_info,
-    method_names,
-    preset_names,
-    presets,
-)
+from ltbench.contract.description import Description, describe
+from ltbench.contract.parameters import plain
+from ltbench.contract.registry import Preset, clashes, method_class, method_info, method_names, preset_names
 from ltbench.errors import LtbenchError
 from ltbench.method import MethodInfo
 from ltbench.protocols import DEFAULT_PROTOCOL, protocol_named
+
+if TYPE_CHECKING:
+    from ltbench.contract.checks import CheckResult
 
 
 def print_methods(as_json: bool) -> None:
@@ -48,12 +44,20 @@ def print_methods(as_json: bool) -> None:
     open_console().print(table)
 
 
-def print_method(name: str, preset: str | None, as_json: bool) -> None:
-    """Print one method: paper, privileges, hyper-parameters, presets, trainable parameters if it counts them."""
-    method = method_class(name)
-    chosen = choose_preset(method, preset, "")
-    values = plain(resolve(method, chosen.parameters))
-    known = presets(method)
+def print_method(name: str, preset: str | None, as_json: bool, *, count: bool = False) -> None:
+    """Print one method: paper, privileges, hyper-parameters, presets.
+
+    Args:
+        name: registry name.
+        preset: whose values are shown, or None for the defaults.
+        as_json: as one object.
+        count: count its trainable parameters too, which imports it and builds its network.
+    """
+    method = describe(name)
+    chosen = method.choose_preset(preset, "")
+    size = protocol_named(chosen.protocol or DEFAULT_PROTOCOL).size
+    trainable = _trainable(method, chosen, size) if count else None
+    values = plain(method.resolve(chosen.parameters))
     rows = [
         {
             "name": parameter.name,
@@ -62,17 +66,14 @@ def print_method(name: str, preset: str | None, as_json: bool) -> None:
             "value": values[parameter.name],
             "description": parameter.description,
         }
-        for parameter in hyper_parameters(method)
+        for parameter in method.parameters
     ]
-    protocol = protocol_named(chosen.protocol or DEFAULT_PROTOCOL)
-    count = getattr(method(**resolve(method, values)), "trainable_parameters", None)
-    trainable = None if count is None else count(protocol.size)
     if as_json:
-        described = {found.name: dataclasses.asdict(found) for found in known.values()}
+        described = {found.name: dataclasses.asdict(found) for found in method.presets.values()}
         print_json(
             dataclasses.asdict(method.info)
             | {"preset": preset, "hyper_parameters": rows, "presets": described, "trainable_parameters": trainable}
-            | {"image_size": list(protocol.size)}
+            | {"image_size": list(size)}
         )
         return
     console = open_console()
@@ -81,19 +82,29 @@ def print_method(name: str, preset: str | None, as_json: bool) -> None:
     console.print(f"privileges: {', '.join(_privileges(info)) or 'none'}")
     scored = "pixels (anomaly maps) and images" if info.has_maps else "images; it gives no maps"
     console.print(f"scores {scored}; needs at least {info.min_images} training images a category")
-    if trainable is not None:
-        height, width = protocol.size
-        console.print(f"trainable parameters: {trainable:,} for images of {height}x{width}")
+    if count:
+        number = "it does not tell" if trainable is None else f"{trainable:,} for images of {size[0]}x{size[1]}"
+        console.print(f"trainable parameters: {number}")
     table = new_table("hyper-parameter", "type", escape(preset or "default"), "meaning")
     for row in rows:
         table.add_row(*(escape(str(row[key])) for key in ("name", "type", "value", "description")))
     console.print(table)
-    for found in known.values():
-        settings = ", ".join(f"{key}={value}" for key, value in found.parameters.items()) or "the defaults"
-        scored = f", protocol {found.protocol}" if found.protocol else ""
-        default = f"; taken for {', '.join(found.splits)}" if found.splits else ""
-        text = f"{found.description} ({settings}{scored}{default})"
-        console.print(f"preset [bold]{escape(found.name)}[/bold]: {escape(text)}")
+    for found in method.presets.values():
+        console.print(f"preset [bold]{escape(found.name)}[/bold]: {escape(_described(found))}")
+
+
+def _described(preset: Preset) -> str:
+    settings = ", ".join(f"{key}={value}" for key, value in preset.parameters.items()) or "the defaults"
+    scored = f", protocol {preset.protocol}" if preset.protocol else ""
+    default = f"; taken for {', '.join(preset.splits)}" if preset.splits else ""
+    return f"{preset.description} ({settings}{scored}{default})"
+
+
+def _trainable(method: Description, chosen: Preset, size: tuple[int, int]) -> int | None:
+    """Return how many parameters a method trains on images of a size, or None if it does not tell."""
+    made = method_class(method.info.name)(**method.resolve(chosen.parameters))
+    counted = getattr(made, "trainable_parameters", None)
+    return None if counted is None else int(counted(size))
 
 
 def print_checks(results: Iterable[CheckResult], as_json: bool) -> bool:

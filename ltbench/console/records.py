@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ltbench.console.output import escape, new_table, open_console, print_json, say, tell
 from ltbench.console.runs import print_metrics
 from ltbench.records.exports import Difference
 from ltbench.records.record import RunRecord
-from ltbench.runs.exchange import Exchanged
-from ltbench.runs.verification import RunVerification
+
+if TYPE_CHECKING:
+    from ltbench.runs.exchange import Exchanged
+    from ltbench.runs.verification import RunVerification
 
 LISTED = "image_auroc"
 """The metric that a list of runs shows."""

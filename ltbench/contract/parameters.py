@@ -109,26 +109,35 @@ def resolve(method: type[Method], *settings: Mapping[str, Any]) -> dict[str, Any
         UnknownNameError: a setting that is no field; the nearest name is offered.
         SpecError: a value of the wrong type or range.
     """
-    known = {parameter.name: parameter for parameter in hyper_parameters(method)}
+    return resolve_among(hyper_parameters(method), method.info.name, *settings)
+
+
+def resolve_among(parameters: Iterable[HyperParameter], method: str, *settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what `resolve` does, for the hyper-parameters of a method of that name."""
+    known = {parameter.name: parameter for parameter in parameters}
     values = {name: parameter.default for name, parameter in known.items()}
     for setting in settings:
         for name, value in setting.items():
             if name not in known:
-                raise UnknownNameError(f"hyper-parameter of {method.info.name}", name, known)
+                raise UnknownNameError(f"hyper-parameter of {method}", name, known)
             values[name] = known[name].validate(value)
     return values
 
 
 def identifying(method: type[Method], values: Mapping[str, Any]) -> dict[str, Any]:
     """Return the hyper-parameters that name a run: all but those that were added later and have their default."""
-    later = {parameter.name: parameter.default for parameter in hyper_parameters(method) if parameter.is_added_later}
+    later = defaults_added_later(hyper_parameters(method))
     return {name: value for name, value in values.items() if name not in later or value != later[name]}
+
+
+def defaults_added_later(parameters: Iterable[HyperParameter]) -> dict[str, Any]:
+    """Return the defaults of hyper-parameters that were added later."""
+    return {parameter.name: parameter.default for parameter in parameters if parameter.is_added_later}
 
 
 def completed(method: type[Method], values: Mapping[str, Any]) -> dict[str, Any]:
     """Return a run's hyper-parameters with those that `identifying` left out, as plain JSON values."""
-    later = {parameter.name: parameter.default for parameter in hyper_parameters(method) if parameter.is_added_later}
-    return plain(later) | dict(values)
+    return plain(defaults_added_later(hyper_parameters(method))) | dict(values)
 
 
 def plain(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import importlib
 import importlib.util
 import pkgutil
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
@@ -22,7 +22,7 @@ from typing import Any
 
 import yaml
 
-from ltbench.contract.parameters import hyper_parameters
+from ltbench.contract.parameters import HyperParameter, hyper_parameters
 from ltbench.contract.source import written_info
 from ltbench.errors import ContractError, LtbenchError, SpecError, UnknownNameError
 from ltbench.method import Method, MethodInfo
@@ -119,17 +119,17 @@ def method_info(name: str) -> MethodInfo:
     Raises:
         UnknownNameError, LtbenchError, ContractError: as `method_class`.
     """
-    source = _source(name)
+    source = source_of(name)
     info = None if source is None else written_info(source)
     return method_class(name).info if info is None or info.name != name else info
 
 
 def preset_names(name: str) -> list[str]:
     """Return the names of a method's presets, in their order; its module is not imported where its file is known."""
-    source = _source(name)
+    source = source_of(name)
     if source is None:
         return list(presets(method_class(name)))
-    path = _presets_beside(source)
+    path = presets_beside(source)
     content = _parsed(path, path.stat().st_mtime_ns) if path.is_file() else {}
     return list(map(str, content)) if isinstance(content, dict) else list(presets(method_class(name)))
 
@@ -141,21 +141,32 @@ def presets(method: type[Method]) -> dict[str, Preset]:
         SpecError: the file is not a mapping of presets as `Preset` describes them, or sets an unknown hyper-parameter.
     """
     path = presets_file(method)
-    if path is None or not path.is_file():
+    return {} if path is None else read_presets(path, hyper_parameters(method))
+
+
+def read_presets(path: Path, parameters: Iterable[HyperParameter]) -> dict[str, Preset]:
+    """Return the presets in a file by name; none where there is no file.
+
+    Raises:
+        SpecError: as `presets`.
+    """
+    if not path.is_file():
         return {}
     content = _parsed(path, path.stat().st_mtime_ns) or {}
     if not isinstance(content, dict):
         raise SpecError(f"Expected a mapping of presets in {path}, got {type(content).__name__}. Write name: settings.")
-    return {name: _preset(path, method, str(name), settings) for name, settings in content.items()}
+    known = {parameter.name for parameter in parameters}
+    return {name: _preset(path, known, str(name), settings) for name, settings in content.items()}
 
 
 def presets_file(method: type[Method]) -> Path | None:
     """Return where the presets of a method are: `presets_x.yaml` beside `method_x.py`, `presets.yaml` beside others."""
     module_file = sys.modules[method.__module__].__file__
-    return None if module_file is None else _presets_beside(Path(module_file))
+    return None if module_file is None else presets_beside(Path(module_file))
 
 
-def _presets_beside(module: Path) -> Path:
+def presets_beside(module: Path) -> Path:
+    """Return where the presets of the method in a module are."""
     variant = module.stem.removeprefix(_METHOD) if module.stem.startswith(f"{_METHOD}_") else ""
     return module.with_name(f"presets{variant}.yaml")
 
@@ -166,10 +177,14 @@ def choose_preset(method: type[Method], name: str | None, split: str) -> Preset:
     Raises:
         UnknownNameError: no preset of that name.
     """
-    known = presets(method)
+    return choose_among(presets(method), method.info.name, name, split)
+
+
+def choose_among(known: Mapping[str, Preset], method: str, name: str | None, split: str) -> Preset:
+    """Return what `choose_preset` does, for the presets of a method of that name."""
     if name is not None:
         if name not in known:
-            raise UnknownNameError(f"preset of {method.info.name}", name, known)
+            raise UnknownNameError(f"preset of {method}", name, known)
         return known[name]
     for preset in known.values():
         if any(fnmatch.fnmatchcase(split, pattern) for pattern in preset.splits):
@@ -189,7 +204,7 @@ def _parsed(path: Path, modified: int) -> Any:
     return yaml.safe_load(path.read_text(encoding="utf-8"))
 
 
-def _source(name: str) -> Path | None:
+def source_of(name: str) -> Path | None:
     """Return the source of one of the suite's own methods, or None for others."""
     module, _, attribute = _targets().get(name, "").partition(":")
     family, _, stem = module.removeprefix(f"{_package()}.").partition(".")
@@ -226,13 +241,13 @@ def _package() -> str:
     return "methods" if any(Path(place).resolve() == METHODS for place in places) else "ltbench.shipped.methods"
 
 
-def _preset(path: Path, method: type[Method], name: str, settings: Any) -> Preset:
-    known = {"description", "parameters", "protocol", "splits"}
-    if not isinstance(settings, dict) or not set(settings) <= known:
-        got = sorted(set(settings) - known) if isinstance(settings, dict) else settings
-        raise SpecError(f"Expected {sorted(known)} in preset {name!r} of {path}, got {got}. Mend the file.")
+def _preset(path: Path, known: Collection[str], name: str, settings: Any) -> Preset:
+    entries = {"description", "parameters", "protocol", "splits"}
+    if not isinstance(settings, dict) or not set(settings) <= entries:
+        got = sorted(set(settings) - entries) if isinstance(settings, dict) else settings
+        raise SpecError(f"Expected {sorted(entries)} in preset {name!r} of {path}, got {got}. Mend the file.")
     parameters = settings.get("parameters") or {}
-    unknown = set(parameters) - {parameter.name for parameter in hyper_parameters(method)}
+    unknown = set(parameters) - set(known)
     if unknown:
         raise SpecError(
             f"Expected hyper-parameters in preset {name!r} of {path}, got {sorted(unknown)}. Mend the file."

@@ -11,7 +11,6 @@ import numpy as np
 import PIL
 from numpy.typing import NDArray
 from PIL import Image
-from scipy.ndimage import binary_erosion
 
 from ltbench.core import Dataset, Protocol, Sample, sha256_of
 from ltbench.datasets.decode import decode, size_of
@@ -122,7 +121,11 @@ def is_graded(mask: Image.Image) -> bool:
     if len(levels) > LABELS + 1:
         return True
     between = (values > 0) & (values < levels[-1])
-    return bool(between.any()) and not bool(binary_erosion(between, np.ones((3, 3), np.bool_)).any())
+    if not between.any():
+        return False
+    from scipy.ndimage import binary_erosion
+
+    return not binary_erosion(between, np.ones((3, 3), np.bool_)).any()
 
 
 def defect_pixels(mask: Image.Image, protocol: Protocol) -> NDArray[np.bool_]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from ltbench.contract.registry import method_class
+from ltbench.contract.registry import method_info
 from ltbench.datasets.index import load_listing
 from ltbench.errors import LtbenchError
 from ltbench.records.failures import failed_runs, read_failure
@@ -33,7 +33,7 @@ def inapplicable_cells(wanted: Iterable[tuple[str, str]], data_root: Path | None
     cells = {}
     for method, base in wanted:
         try:
-            info = method_class(method).info
+            info = method_info(method)
             if info.min_images > 1:
                 reason = why_not_applicable(info, find_split(base, lambda name: load_listing(name, data_root)))
                 if reason is not None:

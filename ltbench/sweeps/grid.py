@@ -16,7 +16,7 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from ltbench.contract.parameters import parse_assignments
-from ltbench.contract.registry import method_class, method_names, presets
+from ltbench.contract.registry import method_names, preset_names
 from ltbench.errors import DataError, SpecError, UnknownNameError
 from ltbench.splits.files import committed_names
 
@@ -219,7 +219,7 @@ def _product(part: Part) -> Iterator[Request]:
 def _presets(names: Sequence[str], method: str) -> list[str | None]:
     if not any(_is_pattern(name) for name in names):
         return [*names] or [None]
-    return [*expand(names, list(presets(method_class(method))), f"preset of {method}")]
+    return [*expand(names, preset_names(method), f"preset of {method}")]
 
 
 def _is_pattern(name: str) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any
 
-from ltbench.contract.registry import choose_preset, method_class
+from ltbench.contract.description import describe
 from ltbench.errors import LtbenchError
 from ltbench.tables.cells import Cell, Column
 from ltbench.tables.layouts import LayoutColumn, LayoutRow
@@ -127,7 +127,7 @@ def _preference(found: Measurement, protocol: str) -> tuple[bool, bool, str]:
 
 def _is_default(found: Measurement) -> bool:
     try:
-        return choose_preset(method_class(found.method.name), None, found.base).name == found.preset
+        return describe(found.method.name).choose_preset(None, found.base).name == found.preset
     except LtbenchError:  # a record of a method that is not installed
         return False
 

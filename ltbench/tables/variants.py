@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-from ltbench.contract.parameters import completed, plain, resolve
-from ltbench.contract.registry import Preset, method_class, presets
+from ltbench.contract.description import describe
+from ltbench.contract.parameters import plain
+from ltbench.contract.registry import Preset
 from ltbench.errors import LtbenchError
 
 _BARE = Preset("defaults", "")
@@ -44,7 +45,7 @@ def assigned(values: Mapping[str, Any]) -> list[str]:
 @cache
 def _left_out(method: str) -> dict[str, Any]:
     try:
-        return completed(method_class(method), {})
+        return plain(describe(method).added_later)
     except LtbenchError:  # a record of a method that is not installed
         return {}
 
@@ -52,8 +53,8 @@ def _left_out(method: str) -> dict[str, Any]:
 @cache
 def _values(method: str, preset: str) -> dict[str, Any] | None:
     try:
-        cls = method_class(method)
-        chosen = presets(cls).get(preset, _BARE if preset == _BARE.name else None)
-        return None if chosen is None else plain(resolve(cls, chosen.parameters))
+        described = describe(method)
+        chosen = described.presets.get(preset, _BARE if preset == _BARE.name else None)
+        return None if chosen is None else plain(described.resolve(chosen.parameters))
     except LtbenchError:  # a record of a method that is not installed, or of a preset that is gone
         return None
