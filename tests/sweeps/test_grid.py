@@ -139,9 +139,9 @@ def test_options_choose_from_a_grid() -> None:
     assert [(r.method, r.split, r.seed) for r in chosen] == [("patchcore", "mvtec_step100", s) for s in (1, 2)]
     with pytest.raises(SpecError, match="none that fit"):
         choose(found, ["softpatch"], [], [])
-    assert len(SweepRequest(config="demo", methods="mean_image").requests()) * 2 == len(
-        SweepRequest(config="demo").requests()
-    )
+    assert len(SweepRequest(config="demo", methods="mean_image").requests()) == 3
+    assert len(SweepRequest(config="demo", splits="shapes_exp50").requests()) == 4
+    assert 2 * 3 + 4 == len(SweepRequest(config="demo").requests())
     with pytest.raises(SpecError, match="--config"):
         SweepRequest(config="demo", presets="offline").requests()
 

@@ -141,6 +141,7 @@ class _Source:
                     raise _RefusedError(str(reason)) from reason
                 self.meter.say(f"{reason}; going on at {here / _GIGA:.2f} GB")
                 time.sleep(2.0**barren - 1)
+        self.meter.say(f"{self.part.stem}: checking its sha256")
         self.part.replace(output_file)
 
     def _stream(self, url: str) -> None:

@@ -103,6 +103,7 @@ def get(
             if keep and got.url is not None:
                 got.file.replace(root / got.file.name)
         shutil.rmtree(work)
+    meter.say(f"{target}: reading every image")
     return Got(target, fetched, verify_dataset(name, root))
 
 

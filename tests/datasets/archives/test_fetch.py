@@ -77,7 +77,7 @@ def test_wrong_bytes_are_refused_and_the_next_address_is_asked(server: Server, t
     got = fetch(describe(CONTENT, server.url("/wrong"), server.url("/right")), tmp_path, told, lambda *_: None)
     assert got.url == server.url("/right")
     assert got.file.read_bytes() == CONTENT
-    assert "/wrong: other bytes than its sha256 says" in told.lines[0]
+    assert "/wrong: other bytes than its sha256 says" in told.lines[1]
 
 
 def test_a_moved_address_is_followed(server: Server, told: Told, tmp_path: Path) -> None:
