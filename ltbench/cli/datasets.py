@@ -86,7 +86,7 @@ def get(
     from ltbench.datasets.archives import get as archives
 
     source, offer = archives.offer_of(name)
-    if archives.present(name, root) is None:
+    if offer.archives and archives.present(name, root) is None:
         agree(source, offer, accepted=accepted, may_ask=not as_json)
     with DownloadMeter(quiet=as_json) as meter:
         got = archives.get(name, root, meter, mirrors=mirror or (), own=own or (), keep=keep)
