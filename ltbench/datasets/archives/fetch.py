@@ -20,13 +20,16 @@ from ltbench.errors import DataError, FullDiskError
 from ltbench.system import refusal
 
 PATIENCE = 4
-"""Connections in a row that bring nothing, after which an address is given up."""
+"""Connections in a row that bring nothing, after which an address is given up that has brought something before."""
+
+FIRST_PATIENCE = 2
+"""The same of an address that has brought nothing yet."""
 
 SECONDS = 30.0
 """How long a server may be silent."""
 
 _CHUNK = 1 << 18
-_GIGA = 1e9
+_MEGA, _GIGA = 1e6, 1e9
 
 
 class Meter(Protocol):
@@ -129,17 +132,21 @@ class _Source:
             FullDiskError: the disk is full.
         """
         self.was_asked = True
-        barren, before = 0, _size(self.part)
+        patience, barren, before = FIRST_PATIENCE, 0, _size(self.part)
         while True:
             try:
                 self._stream(str(url))
                 break
             except _InterruptedError as reason:
                 here = _size(self.part)
-                barren, before = (barren + 1 if here <= before else 0), here
-                if barren >= PATIENCE:
+                if here > before:
+                    patience, barren = PATIENCE, 0
+                else:
+                    barren += 1
+                before = here
+                if barren >= patience:
                     raise _RefusedError(str(reason)) from reason
-                self.meter.say(f"{reason}; going on at {here / _GIGA:.2f} GB")
+                self.meter.say(f"{reason}; going on at {here / _MEGA:.0f} MB")
                 time.sleep(2.0**barren - 1)
         self.meter.say(f"{self.part.stem}: checking its sha256")
         self.part.replace(output_file)
@@ -228,7 +235,9 @@ def need_room(folder: Path, count: int, what: str) -> None:
 def _reason(error: Exception) -> str:
     """Return the innermost cause of a failed connection, which names it best."""
     inner = getattr(error, "reason", None) or next((arg for arg in error.args if isinstance(arg, Exception)), None)
-    return _reason(inner) if isinstance(inner, Exception) else str(error) or type(error).__name__
+    if isinstance(inner, Exception):
+        return _reason(inner)
+    return re.sub(r"^HTTPS?Connection\w*\(.*?\): ", "", str(error)) or type(error).__name__
 
 
 def _size(file: Path) -> int:

@@ -108,14 +108,14 @@ def get(
 
 
 def _by_hand(name: str, root: Path) -> str:
-    source, offer = offer_of(name)
+    _, offer = offer_of(name)
     if not offer.archives:
         return (
             f"Get it by hand from {offer.page}: {offer.by_hand} It belongs into {root / name}; then call "
             f"`ltbench datasets verify {name} --data-root {root}`."
         )
     return (
-        f"Get it by hand from {offer.page} ({source.homepage}), and call "
+        f"Get it by hand from {offer.page}, and call "
         f"`ltbench datasets get {name} --root {root} --from {offer.archives[0].file}`."
     )
 
