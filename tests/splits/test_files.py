@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from ltbench.core import Dataset, Split
-from ltbench.errors import DataError, SpecError, UnknownNameError
+from ltbench.errors import DataError, FullDiskError, SpecError, UnknownNameError
 from ltbench.splits.catalogue import catalogue
 from ltbench.splits.files import (
     check_splits,
@@ -182,7 +182,7 @@ def test_a_write_that_fails_leaves_the_old_file(split: Split, tmp_path: Path, mo
         raise OSError(28, os.strerror(28))
 
     monkeypatch.setattr(Path, "replace", full_disk)
-    with pytest.raises(DataError, match="No space left"):
+    with pytest.raises(FullDiskError, match="No space left"):
         write_split(replace(split, seed=3), tmp_path)
     assert path.read_bytes() == before
     assert [entry.name for entry in path.parent.iterdir()] == [path.name]
