@@ -50,8 +50,9 @@ def absent_weights(values: Mapping[str, Any]) -> str | None:
         return name if weights in (PRETRAINED, PACKAGED) and named_file(name, weights) is None else None
     model = values.get(MODEL)
     if isinstance(model, str) and not weights:
+        from ltbench.blocks.vision_language.clip_weights import TINY as TINY_CLIP
         from ltbench.blocks.vision_language.files import named_files
-        from ltbench.blocks.vision_language.loading import TINY, TINY_CLIP
+        from ltbench.blocks.vision_language.loading import TINY
 
         is_here = model in (TINY, TINY_CLIP) or Path(model).is_dir() or bool(named_files(model))
         return None if is_here else model
