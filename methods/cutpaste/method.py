@@ -22,12 +22,13 @@ from ltbench.blocks.state import load_state, save_state
 from ltbench.blocks.threads import in_order, torch_on_one_thread
 from ltbench.blocks.training import loop as training
 from ltbench.blocks.training.draws import Draws
+from ltbench.blocks.training.estimate import phases, training_bytes
 from ltbench.blocks.training.learner import Learner, Schedule, Shard
 from ltbench.blocks.training.rates import LaggedCosine
 from ltbench.blocks.training.settings import BatchSize
 from ltbench.core import Prediction
 from ltbench.errors import SpecError
-from ltbench.method import ImageSet, Method, MethodInfo, Probe, Runtime
+from ltbench.method import ImageCounts, ImageSet, MemoryEstimate, Method, MethodInfo, Probe, Runtime
 
 from .density import Density, Estimator, fit_density, normalised
 from .images import Patch, Scar, jittered, with_patch, with_scar
@@ -139,6 +140,19 @@ class CutPaste:
         method.network_.load_state_dict(weights)
         method._fit_densities()
         return method
+
+    def memory_estimate(self, images: ImageCounts, *, streamed: bool) -> MemoryEstimate:
+        """Return what features, training and scoring will take; large arrays lie in files in any case."""
+        with torch.device("meta"):
+            network = self._network(seed=0).train()
+        samples = 3 if self.variant == "3way" else 2
+
+        def forward(count: int) -> list[Tensor]:
+            return [network(torch.empty(samples * count, 3, self.side, self.side))]
+
+        step = training_bytes([network], [forward], self.batch_size, "one", "sgd")
+        held = 3 * sum(images.train) * self.side**2  # the images at the network's side
+        return MemoryEstimate(phases(held, step, 0, images, self.batch_size))
 
     def trainable_parameters(self, size: tuple[int, int]) -> int:
         """Return the number of trained parameters, the head's included, which is thrown away."""

@@ -16,17 +16,19 @@ from torch import Tensor
 from ltbench.blocks.features.extractor import Maps
 from ltbench.blocks.features.settings import Backbone, Layers
 from ltbench.blocks.features.tokens import TokenExtractor, Tokens, grid_of, predict_images
-from ltbench.blocks.features.transformers import Positions, load_transformer, token_shape
+from ltbench.blocks.features.transformers import Positions, load_transformer, token_shape, transformer_bytes
+from ltbench.blocks.memory_bank.estimate import maps_bytes
 from ltbench.blocks.networks.attention import Grid
 from ltbench.blocks.state import load_state, save_state
 from ltbench.blocks.training import loop as training
+from ltbench.blocks.training.estimate import phases, training_bytes
 from ltbench.blocks.training.learner import Learner, Schedule, Shard
 from ltbench.blocks.training.rates import Cosine
 from ltbench.blocks.training.settings import BatchSize, TrainingPrecision
 from ltbench.blocks.training.stable_adamw import StableAdamW
 from ltbench.core import Prediction
 from ltbench.errors import SpecError
-from ltbench.method import ImageSet, Method, MethodInfo, Probe, Runtime
+from ltbench.method import ImageCounts, ImageSet, MemoryEstimate, Method, MethodInfo, Probe, Runtime
 
 from .loss import distances, loose_loss, mining_share
 from .net import LooseDecoder
@@ -121,6 +123,21 @@ class Dinomaly:
         method.network_ = method._network(seed=0)
         method.network_.load_state_dict(weights)
         return method
+
+    def memory_estimate(self, images: ImageCounts, *, streamed: bool) -> MemoryEstimate:
+        """Return what features, training and scoring will take; large arrays lie in files in any case."""
+        shape, grid = token_shape(self.backbone), self._grid(images.size)
+        with torch.device("meta"):
+            network = self._network(seed=0)
+        tokens = shape.prefix + grid[0] * grid[1]
+
+        def forward(count: int) -> tuple[Tensor, Tensor]:
+            made: tuple[Tensor, Tensor] = network(torch.empty(count, tokens, shape.width))
+            return made
+
+        step = training_bytes([network], [forward], self.batch_size, "coupled")
+        features = transformer_bytes(self.backbone, self.layers, tokens)
+        return MemoryEstimate(phases(features, step, maps_bytes(images), images, self.batch_size))
 
     def trainable_parameters(self, size: tuple[int, int]) -> int:
         """Return the number of trained parameters; the images' size does not change it."""

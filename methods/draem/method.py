@@ -18,16 +18,18 @@ from torch import Tensor
 from ltbench.blocks.features.backbones import check_device
 from ltbench.blocks.features.tokens import stack_on_disk
 from ltbench.blocks.maps import upsample
+from ltbench.blocks.memory_bank.estimate import maps_bytes
 from ltbench.blocks.pixels import resized
 from ltbench.blocks.state import load_state, save_state
 from ltbench.blocks.threads import in_order, torch_on_one_thread
 from ltbench.blocks.training import loop as training
+from ltbench.blocks.training.estimate import kept_bytes, phases, training_bytes
 from ltbench.blocks.training.learner import Learner, Schedule, Shard
 from ltbench.blocks.training.rates import Shares
 from ltbench.blocks.training.settings import BatchSize
 from ltbench.core import Prediction
 from ltbench.errors import SpecError
-from ltbench.method import AddedLater, ImageSet, Method, MethodInfo, Probe, Runtime
+from ltbench.method import AddedLater, ImageCounts, ImageSet, MemoryEstimate, Method, MethodInfo, Probe, Runtime
 
 from .losses import SsimRange, total_loss
 from .net import Draem, image_score
@@ -173,6 +175,20 @@ class DRAEM:
             network.load_state_dict(own)
             method.networks_[category] = network
         return method
+
+    def memory_estimate(self, images: ImageCounts, *, streamed: bool) -> MemoryEstimate:
+        """Return what features, training and scoring will take; large arrays lie in files in any case."""
+        with torch.device("meta"):
+            network = self._network().train()
+
+        def forward(count: int) -> list[Tensor]:
+            return list(network(torch.empty(count, 3, self.side, self.side)))
+
+        step = training_bytes([network], [forward], self.batch_size, "one")
+        weights = step - kept_bytes(lambda: forward(self.batch_size))
+        others = weights * (len(images.train) - 1 if self.per_category else 0) // 4
+        scoring = torch.get_num_threads() * kept_bytes(lambda: forward(1)) + maps_bytes(images)
+        return MemoryEstimate(phases(others, step, scoring, images, self.batch_size))
 
     def trainable_parameters(self, size: tuple[int, int]) -> int:
         """Return the number of trained parameters of a category's networks, the same for images of any size."""

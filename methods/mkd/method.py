@@ -21,15 +21,17 @@ from ltbench.blocks.features.settings import Backbone as BackboneName
 from ltbench.blocks.features.settings import Layers, SmoothingSigma, Weights
 from ltbench.blocks.features.tokens import root_mean_square, stack_on_disk
 from ltbench.blocks.maps import upsample
+from ltbench.blocks.memory_bank.estimate import maps_bytes, network_bytes
 from ltbench.blocks.pixels import resized
 from ltbench.blocks.state import load_state, save_state
 from ltbench.blocks.threads import in_order, torch_on_one_thread
 from ltbench.blocks.training import loop as training
+from ltbench.blocks.training.estimate import phases, training_bytes
 from ltbench.blocks.training.learner import Learner, Schedule, Shard
 from ltbench.blocks.training.settings import BatchSize, Epochs
 from ltbench.core import Prediction
 from ltbench.errors import SpecError
-from ltbench.method import ImageSet, Method, MethodInfo, Probe, Runtime
+from ltbench.method import ImageCounts, ImageSet, MemoryEstimate, Method, MethodInfo, Probe, Runtime
 
 from .localisation import Localisation, MapNorm, anomaly_map, gradients, noise_deviation
 from .net import COMPARED, SCORED, STRIDE, Student, discrepancies
@@ -121,6 +123,18 @@ class MKD:
             {name.removeprefix("student."): torch.tensor(array) for name, array in state.items()}
         )
         return method
+
+    def memory_estimate(self, images: ImageCounts, *, streamed: bool) -> MemoryEstimate:
+        """Return what features, training and scoring will take; large arrays lie in files in any case."""
+        with torch.device("meta"):
+            student = Student(channels_of(self.backbone, self.layers), self.width)
+
+        def forward(count: int) -> list[Tensor]:
+            return list(student(torch.empty(count, 3, self.side, self.side)))
+
+        step = training_bytes([student], [forward], self.batch_size, "one")
+        features = network_bytes(self.backbone, self.layers, (self.side, self.side))
+        return MemoryEstimate(phases(features, step, maps_bytes(images), images, self.batch_size))
 
     def trainable_parameters(self, size: tuple[int, int]) -> int:
         """Return the number of trained parameters, the same for images of any size."""

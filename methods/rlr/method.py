@@ -26,15 +26,17 @@ from ltbench.blocks.features.tokens import (
     unpooled,
 )
 from ltbench.blocks.maps import smooth, upsample
+from ltbench.blocks.memory_bank.estimate import maps_bytes, network_bytes
 from ltbench.blocks.networks.attention import Grid
 from ltbench.blocks.state import load_state, save_state
 from ltbench.blocks.training import loop as training
+from ltbench.blocks.training.estimate import phases, training_bytes
 from ltbench.blocks.training.jitter import jitter
 from ltbench.blocks.training.learner import Learner, Schedule, Shard
 from ltbench.blocks.training.settings import BatchSize, Epochs, JitterScale, LrGamma, LrStep, TrainingPrecision
 from ltbench.core import Prediction
 from ltbench.errors import SpecError
-from ltbench.method import ImageSet, Method, MethodInfo, Probe, Runtime
+from ltbench.method import ImageCounts, ImageSet, MemoryEstimate, Method, MethodInfo, Probe, Runtime
 
 from .net import ReferenceNetwork, corrupted_tokens, differences, window_of
 
@@ -121,6 +123,20 @@ class RLR:
         method.networks_ = method._networks(channels, method.grids_, seed=0)
         method.networks_.load_state_dict(weights)
         return method
+
+    def memory_estimate(self, images: ImageCounts, *, streamed: bool) -> MemoryEstimate:
+        """Return what features, training and scoring will take; large arrays lie in files in any case."""
+        grids, levels = self._grids(images.size), channels_of(self.backbone, self.layers)
+        networks = self._networks(levels, grids, seed=0).to("meta")
+
+        def forward(number: int, count: int) -> list[Tensor]:
+            height, width = grids[number]
+            return [networks[number](torch.empty(count, height * width, levels[number]))]
+
+        forwards = [partial(forward, number) for number in range(len(networks))]
+        steps = training_bytes(list(networks), forwards, self.batch_size)
+        features = network_bytes(self.backbone, self.layers, images.size)
+        return MemoryEstimate(phases(features, steps, maps_bytes(images), images, self.batch_size))
 
     def trainable_parameters(self, size: tuple[int, int]) -> int:
         """Return the number of trained parameters for images of this size; the references grow with it."""

@@ -18,16 +18,18 @@ from ltbench.blocks.features.backbones import channels_of
 from ltbench.blocks.features.settings import Backbone, Layers, Weights
 from ltbench.blocks.features.tokens import TokenExtractor, Tokens, aligned, grid_of, predict_images, root_mean_square
 from ltbench.blocks.maps import upsample
+from ltbench.blocks.memory_bank.estimate import maps_bytes, network_bytes
 from ltbench.blocks.networks.attention import Grid
 from ltbench.blocks.networks.reconstruction import Reconstruction
 from ltbench.blocks.state import load_state, save_state
 from ltbench.blocks.training import loop as training
+from ltbench.blocks.training.estimate import phases, training_bytes
 from ltbench.blocks.training.jitter import jitter
 from ltbench.blocks.training.learner import Learner, Schedule, Shard
 from ltbench.blocks.training.settings import BatchSize, Epochs, JitterScale, LrGamma, LrStep, TrainingPrecision
 from ltbench.core import Prediction
 from ltbench.errors import SpecError
-from ltbench.method import ImageSet, Method, MethodInfo, Probe, Runtime
+from ltbench.method import ImageCounts, ImageSet, MemoryEstimate, Method, MethodInfo, Probe, Runtime
 
 
 @dataclass
@@ -109,6 +111,18 @@ class UniAD:
         method.network_ = method._network(weights["input.weight"].shape[1], method.grid_, seed=0)
         method.network_.load_state_dict(weights)
         return method
+
+    def memory_estimate(self, images: ImageCounts, *, streamed: bool) -> MemoryEstimate:
+        """Return what features, training and scoring will take; large arrays lie in files in any case."""
+        grid, channels = grid_of(images.size, self.token_stride), sum(channels_of(self.backbone, self.layers))
+        network = self._network(channels, grid, seed=0).to("meta")
+
+        def forward(count: int) -> list[Tensor]:
+            return [network(torch.empty(count, grid[0] * grid[1], channels))]
+
+        step = training_bytes([network], [forward], self.batch_size)
+        features = network_bytes(self.backbone, self.layers, images.size)
+        return MemoryEstimate(phases(features, step, maps_bytes(images), images, self.batch_size))
 
     def trainable_parameters(self, size: tuple[int, int]) -> int:
         """Return the number of trained parameters for images of this size; queries and positions grow with it."""

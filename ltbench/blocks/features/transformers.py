@@ -24,6 +24,10 @@ Positions = Literal["timm", "dinov2", "plain"]
 "plain": to its very size, without antialiasing, as transformers does."""
 
 
+MLP = 4
+"""Times a token's width that the middle of a block's perceptron is wide."""
+
+
 @dataclass(frozen=True, slots=True)
 class TokenShape:
     """What a vision transformer makes of an image.
@@ -121,6 +125,22 @@ class TokenBackbone(Backbone):
     @property
     def _variant(self) -> dict[str, str]:
         return {"levels": "tokens", "positions": self._positions}
+
+
+@cache
+def transformer_bytes(name: str, blocks: tuple[int, ...], tokens: int) -> int:
+    """Return the bytes of a transformer, its weights as they are read and as they are used, and of an image in it.
+
+    Args:
+        name: timm's.
+        blocks: the blocks whose tokens are taken.
+        tokens: of an image, with class token and registers.
+    """
+    with torch.device("meta"):
+        network = _blocks(name, blocks, 0, "timm").model
+    weights = sum(parameter.numel() for parameter in network.parameters())
+    image = tokens * network.embed_dim * (2 * len(blocks) + 2 * MLP + 4)
+    return 4 * (2 * weights + torch.get_num_threads() * image)
 
 
 def load_transformer(
