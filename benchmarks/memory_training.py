@@ -25,7 +25,7 @@ from ltbench.datasets.arrays import ArrayImages
 from ltbench.method import ImageCounts, Runtime
 from ltbench.runs.environment import peak_memory, resident_memory
 
-METHODS = "uniad,rlr,hvqtrans,dinomaly,draem,mkd,cutpaste"
+METHODS = "uniad,rlr,hvqtrans,dinomaly,draem,mkd,cutpaste,regad,winclip"
 SIDES = {"dinomaly": 224}
 FEW: dict[str, Any] = {"epochs": 1, "iterations": 2, "steps": 2, "updates": 2, "frozen_updates": 0}
 LARGER: dict[str, dict[str, Any]] = {

@@ -14,13 +14,15 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from ltbench.blocks.maps import upsample
+from ltbench.blocks.memory_bank.estimate import maps_bytes
 from ltbench.blocks.references import references
 from ltbench.blocks.state import load_state, save_state
 from ltbench.blocks.threads import in_order, torch_on_one_thread
 from ltbench.blocks.vision_language import LAST, Reader, Reading, Views, load_reader, readings, text_vectors
+from ltbench.blocks.vision_language.estimate import reader_bytes
 from ltbench.core import Prediction
 from ltbench.errors import SpecError
-from ltbench.method import ImageSet, Method, MethodInfo, Probe, Runtime
+from ltbench.method import ImageCounts, ImageSet, MemoryEstimate, Method, MethodInfo, Probe, Runtime
 
 from .prompts import prompts
 from .scores import Scores, few_shot, memorised, unit, zero_shot
@@ -110,6 +112,13 @@ class WinCLIP:
         for index, (score, grid) in enumerate(in_order(tasks, self._model.workers)):
             scores[index], maps[index] = score, upsample(grid, images.size)
         return Prediction(scores, maps)
+
+    def memory_estimate(self, images: ImageCounts, *, streamed: bool) -> MemoryEstimate:
+        """Return what reading and scoring will take; the references' vectors stay in memory in any case."""
+        size = (self.side, self.side) if self.side else images.size
+        model = reader_bytes(self.model, size, self._views)
+        phases = {f"{self.model} and {max(images.test, default=0):,} maps": model + maps_bytes(images)}
+        return MemoryEstimate(phases)
 
     def save(self, folder: Path) -> None:
         """Write the hyper-parameters, the prototypes and the references' vectors."""

@@ -9,10 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from rich.console import Console
 
 from ltbench.blocks.features.store import scratch_folder
 from ltbench.blocks.memory_bank.rows import StoredRows
+from ltbench.blocks.training.estimate import kept_bytes
 from ltbench.contract.parameters import resolve
 from ltbench.contract.registry import choose_preset, method_class, presets
 from ltbench.contract.subject import Subject
@@ -27,6 +29,7 @@ from ltbench.runs.memory import image_counts, plan_memory
 from ltbench.runs.progress import ConsoleProgress
 from ltbench.runs.runner import run_by_name
 from ltbench.splits.files import find_split
+from methods.mkd.net import Student
 
 BANKS = ["padim", "patchcore", "softpatch", "tailedcore", "tailedcore_oracle"]
 GIB, MIB = 2**30, 2**20
@@ -272,3 +275,49 @@ def test_limits_as_the_command_line_takes_them(text: str | None, size: int | Non
 def test_a_limit_that_is_no_size(tmp_path: Path) -> None:
     with pytest.raises(SpecError, match=r"got 'much'\. Pass --memory-limit 20GB"):
         Harness.of(tmp_path, "cpu", "0", force=False, save_maps=False, quiet=True, memory_limit="much")
+
+
+TRAINED = ["cutpaste", "dinomaly", "draem", "hvqtrans", "mkd", "regad", "rlr", "uniad"]
+SMALL = ImageCounts((224, 224), (4, 8), (2, 3))
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_a_training_grows_with_its_batch(name: str) -> None:
+    few, more = (peak(method(name, batch_size=size), SMALL, streamed=False) for size in (2, 8))
+    assert 2**20 < few < more
+
+
+@pytest.mark.parametrize("name", [*TRAINED, "winclip"])
+def test_a_training_that_does_not_fit_is_refused_before_it_starts(name: str) -> None:
+    with pytest.raises(
+        SpecError, match=r"12 training images to fit in 1\.0 GiB .*Pass --memory-limit 1\.\dGiB or more"
+    ):
+        plan_memory(method(name), SMALL, GIB)
+    assert plan_memory(method(name), SMALL, 8 * GIB) is not None
+
+
+def test_what_autograd_keeps_is_counted_once() -> None:
+    """Of y = relu(x W'): x for W, y for relu; W is a parameter. x and what is made are one each, however often read."""
+    with torch.device("meta"):
+        layer = torch.nn.Linear(3, 5, bias=False)
+
+    def forward() -> list[torch.Tensor]:
+        x = torch.empty(7, 3)
+        y = layer(x).relu()
+        return [y, y.square()]
+
+    assert kept_bytes(forward) == 4 * (7 * 3 + 7 * 5 + 7 * 5)
+
+
+@pytest.mark.parametrize(("name", "size"), [("draem", 96), ("mkd", 128)])
+def test_what_is_kept_on_meta_is_what_is_kept(name: str, size: int) -> None:
+    """The same bytes as a real forward pass keeps: the device "meta" leaves nothing out."""
+    found = method(name)
+    network = found._network() if name == "draem" else Student((24, 40, 112, 320), found.width)
+    counted = [_kept(network, size, device) for device in ("meta", "cpu")]
+    assert counted[0] == counted[1] > MIB
+
+
+def _kept(network: torch.nn.Module, size: int, device: str) -> int:
+    network = network.to_empty(device=device).train()
+    return kept_bytes(lambda: network(torch.zeros(2, 3, size, size)), device)

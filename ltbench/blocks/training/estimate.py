@@ -23,11 +23,12 @@ STATES = {"adam": 2, "sgd": 1}
 """What an optimiser keeps of each parameter, in copies of it."""
 
 
-def kept_bytes(forward: Callable[[], Sequence[Tensor]]) -> int:
+def kept_bytes(forward: Callable[[], Sequence[Tensor]], device: str = "meta") -> int:
     """Return the bytes that a forward pass keeps until the backward pass, with its results.
 
     Args:
-        forward: gives what a loss is computed of; to be called on the device "meta".
+        forward: gives what a loss is computed of.
+        device: where its network is; on "meta" nothing is computed.
     """
     kept: dict[int, int] = {}
 
@@ -37,7 +38,7 @@ def kept_bytes(forward: Callable[[], Sequence[Tensor]]) -> int:
             kept[storage._cdata] = storage.nbytes()
         return tensor
 
-    with torch.device("meta"), torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(note, note):
+    with torch.device(device), torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(note, note):
         made = forward()
         for tensor in made:
             note(tensor)

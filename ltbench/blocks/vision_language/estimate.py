@@ -1,0 +1,58 @@
+"""How much memory an image-text model takes, from its name and the images' size: nothing is computed or loaded."""
+
+from __future__ import annotations
+
+import torch
+
+from ltbench.blocks.features.backbones import map_shapes
+from ltbench.blocks.vision_language.clip_network import Clip, ClipShape
+from ltbench.blocks.vision_language.clip_weights import CLIPS, TINY_SHAPE
+from ltbench.blocks.vision_language.clip_weights import TINY as TINY_CLIP
+from ltbench.blocks.vision_language.loading import PACKAGED, TINY
+from ltbench.blocks.vision_language.reading import Views
+
+FLOAT = 4
+"""Bytes of a float32."""
+
+MINILM = 22_713_216
+"""Parameters of all-MiniLM-L6-v2."""
+
+ALIGN = ("tf_efficientnet_b7", (0, 1, 2, 3, 4), 110_000_000)
+"""ALIGN's image branch as timm has it, its levels, and the parameters of its text branch, a BERT base with its head."""
+
+_BLOCK = 11
+"""Values a token and unit of width that a block has at once: what came, its norm, three projections, four of the
+perceptron, and two results."""
+
+TINY_BYTES = 2**20
+"""More than the miniature for tests takes."""
+
+
+def reader_bytes(name: str, size: tuple[int, int], views: Views) -> int:
+    """Return the bytes of a model, its weights as they are read and as they are used, and of the images in it.
+
+    Args:
+        name: as `load_reader` takes it; a folder, or another repository of the hub, counts as ALIGN.
+        size: (height, width) in pixels that it is given.
+        views: what is asked about an image.
+    """
+    if name == TINY:
+        return TINY_BYTES
+    if name == TINY_CLIP or name.partition("/")[0] in {known.partition("/")[0] for known in CLIPS}:
+        shape = TINY_SHAPE if name == TINY_CLIP else CLIPS[name.replace("laion400m_e32", "laion400m_e31")].shape
+        return _clip_bytes(shape, size, views)
+    network, levels, texts = (PACKAGED[name], (0, 1, 2, 3, 4), MINILM) if name in PACKAGED else ALIGN
+    shapes = map_shapes(network, levels, size)
+    maps = sum(channels * height * width for channels, height, width in shapes.maps)
+    return FLOAT * (2 * (shapes.parameter_count + texts) + torch.get_num_threads() * (4 * shapes.largest + 6 * maps))
+
+
+def _clip_bytes(shape: ClipShape, size: tuple[int, int], views: Views) -> int:
+    """Return the bytes of a CLIP: all states of the whole image, and a block of the most tokens at once."""
+    with torch.device("meta"):
+        weights = sum(parameter.numel() for parameter in Clip(shape).parameters())
+    height, width = size[0] // shape.patch, size[1] // shape.patch
+    tokens = 1 + height * width
+    windows = [(height - side + 1) * (width - side + 1) * (side * side + 1) for side in views.windows]
+    values = (shape.vision.layers + 1 + views.value_blocks) * tokens + _BLOCK * max(tokens, *windows, 0)
+    return FLOAT * (2 * weights + torch.get_num_threads() * shape.vision.width * values)
