@@ -290,7 +290,7 @@ def test_a_training_grows_with_its_batch(name: str) -> None:
 @pytest.mark.parametrize("name", [*TRAINED, "winclip"])
 def test_a_training_that_does_not_fit_is_refused_before_it_starts(name: str) -> None:
     with pytest.raises(
-        SpecError, match=r"12 training images to fit in 1\.0 GiB .*Pass --memory-limit 1\.\dGiB or more"
+        SpecError, match=r"12 training images to fit in 1\.0 GiB .*Pass --memory-limit [1-4]\.\dGiB or more"
     ):
         plan_memory(method(name), SMALL, GIB)
     assert plan_memory(method(name), SMALL, 8 * GIB) is not None
