@@ -11,10 +11,12 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import cache
 from typing import TypeVar
 
 import torch
 
+S = TypeVar("S")
 T = TypeVar("T")
 
 
@@ -24,20 +26,20 @@ class _OneThread:
     def __init__(self) -> None:
         self._guard = threading.Lock()
         self._inside = 0
-        self._usual = 1
+        self.usual = 1
 
     def enter(self) -> None:
         with self._guard:
             count = torch.get_num_threads()  # also lets torch meet the calling thread
             if self._inside == 0:
-                self._usual = count
+                self.usual = count
             self._inside += 1
             torch.set_num_threads(1)
 
     def leave(self) -> None:
         with self._guard:
             self._inside -= 1
-            torch.set_num_threads(self._usual)
+            torch.set_num_threads(self.usual)
 
 
 _one_thread = _OneThread()
@@ -54,6 +56,32 @@ def torch_on_one_thread() -> Iterator[None]:
         yield
     finally:
         _one_thread.leave()
+
+
+def side_by_side(one: Callable[[], T], other: Callable[[], S]) -> tuple[T, S]:
+    """Return what two tasks give, each on one thread; at the same time, unless torch had one thread to begin with.
+
+    To be called inside `torch_on_one_thread`. What a task raised is raised here.
+
+    Args:
+        one: is run in the calling thread.
+        other: is run in another, without gradients.
+    """
+    if _one_thread.usual == 1:
+        return one(), other()
+    pending = _others().submit(_alone, other)
+    return one(), pending.result()
+
+
+def _alone(task: Callable[[], T]) -> T:
+    with torch.no_grad(), torch_on_one_thread():
+        return task()
+
+
+@cache
+def _others() -> ThreadPoolExecutor:
+    """Return the threads of `side_by_side`; as many as may call it at once, so that none waits for another."""
+    return ThreadPoolExecutor(_one_thread.usual, thread_name_prefix="ltbench-beside")
 
 
 def in_order(tasks: Iterable[Callable[[], T]], workers: int) -> Generator[T, None, None]:

@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
+from ltbench.blocks.networks.convolution import Convolution
+
 STRIDE = 32
 """The U-Net halves its input five times, so that both sides must be multiples of this."""
 
@@ -23,10 +25,10 @@ WEIGHT_DEVIATION = 0.02
 def double_convolution(channels: int, middle: int, out: int) -> nn.Sequential:
     """Return two convolutions, each with batch normalisation and ReLU."""
     return nn.Sequential(
-        nn.Conv2d(channels, middle, 3, padding=1),
+        Convolution(channels, middle, 3, padding=1),
         nn.BatchNorm2d(middle),
         nn.ReLU(inplace=True),
-        nn.Conv2d(middle, out, 3, padding=1),
+        Convolution(middle, out, 3, padding=1),
         nn.BatchNorm2d(out),
         nn.ReLU(inplace=True),
     )
@@ -36,7 +38,7 @@ def upsampling(channels: int, out: int) -> nn.Sequential:
     """Return a doubling of the sides, bilinear with corners on corners, and a convolution."""
     return nn.Sequential(
         nn.Upsample(scale_factor=2, mode="bilinear", align_corners=True),
-        nn.Conv2d(channels, out, 3, padding=1),
+        Convolution(channels, out, 3, padding=1),
         nn.BatchNorm2d(out),
         nn.ReLU(inplace=True),
     )
@@ -60,7 +62,7 @@ class Reconstructive(nn.Module):
         self.merge = nn.ModuleList(
             double_convolution(i, i, o) for i, o in zip(inside, (4 * w, 2 * w, w, w), strict=True)
         )
-        self.output = nn.Conv2d(w, 3, 3, padding=1)
+        self.output = Convolution(w, 3, 3, padding=1)
 
     def encode(self, images: Tensor) -> Tensor:
         """Return the code of images (B, 3, H, W)."""
@@ -92,7 +94,7 @@ class Discriminative(nn.Module):
         self.merge = nn.ModuleList(
             double_convolution(o + skip, o, o) for (_, o), skip in zip(lifted, widths[5:0:-1], strict=True)
         )
-        self.output = nn.Conv2d(w, 2, 3, padding=1)
+        self.output = Convolution(w, 2, 3, padding=1)
 
     def forward(self, rebuilt: Tensor, images: Tensor) -> Tensor:
         """Return logits (B, 2, H, W), normal and abnormal, from images (B, 3, H, W) rebuilt and as they were."""
