@@ -15,6 +15,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from ltbench.blocks.networks.attention import Grid, default_attention, default_linear
+from ltbench.blocks.networks.linear import Linear
 from ltbench.blocks.networks.reconstruction import PositionTable
 from ltbench.blocks.training.draws import Draws
 
@@ -66,15 +67,15 @@ class HVQNetwork(nn.Module):
         super().__init__()
         generator = torch.Generator().manual_seed(seed)
         width, count, decay = settings.width, settings.codes, settings.decay
-        self.input = default_linear(channels, width, generator)  # the authors' convolution of 1x1
+        self.input = default_linear(channels, width, generator, Linear)  # the authors' convolution of 1x1
         self.position = PositionTable(grid, width, generator)
         encoder, decoder = EncoderLayer(settings, generator), DecoderLayer(settings, generator)
         # As in the authors' code, the layers are copies of one and stay so: they start from equal weights.
         self.encoder = nn.ModuleList(copy.deepcopy(encoder) for _ in range(settings.depth))
         self.decoder = nn.ModuleList(copy.deepcopy(decoder) for _ in range(settings.depth))
         self.norm = nn.LayerNorm(2 * width)
-        self.heads = nn.ModuleList(default_linear(2 * width, channels, generator) for _ in range(categories))
-        self.unused = default_linear(channels, width, generator)  # the authors' `input_proj`, which nothing reads
+        self.heads = nn.ModuleList(default_linear(2 * width, channels, generator, Linear) for _ in range(categories))
+        self.unused = default_linear(channels, width, generator, Linear)  # `input_proj`, which nothing reads
         self.top = Codebooks(1, categories, count, width, decay, generator)
         self.lower = Codebooks(settings.depth, categories, count, 2 * width, decay, generator)
 
@@ -173,7 +174,7 @@ class EncoderLayer(nn.Module):
     def __init__(self, settings: NetworkSettings, generator: torch.Generator) -> None:
         super().__init__()
         width, self.dropout = settings.width, settings.dropout
-        self.attention = default_attention(width, settings.heads, generator, dropout=self.dropout)
+        self.attention = default_attention(width, settings.heads, generator, dropout=self.dropout, kind=Linear)
         self.ffn = FeedForward(width, settings, generator)
         self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
 
@@ -190,8 +191,8 @@ class DecoderLayer(nn.Module):
     def __init__(self, settings: NetworkSettings, generator: torch.Generator) -> None:
         super().__init__()
         width, self.dropout = 2 * settings.width, settings.dropout
-        self.attention = default_attention(width, settings.heads, generator, dropout=self.dropout)
-        self.memory_attention = default_attention(width, settings.heads, generator, dropout=self.dropout)
+        self.attention = default_attention(width, settings.heads, generator, dropout=self.dropout, kind=Linear)
+        self.memory_attention = default_attention(width, settings.heads, generator, dropout=self.dropout, kind=Linear)
         self.ffn = FeedForward(width, settings, generator)
         self.norm1, self.norm2, self.norm3 = (nn.LayerNorm(width) for _ in range(3))
 
@@ -209,8 +210,8 @@ class FeedForward(nn.Module):
 
     def __init__(self, width: int, settings: NetworkSettings, generator: torch.Generator) -> None:
         super().__init__()
-        self.linear1 = default_linear(width, settings.ffn_width, generator)
-        self.linear2 = default_linear(settings.ffn_width, width, generator)
+        self.linear1 = default_linear(width, settings.ffn_width, generator, Linear)
+        self.linear2 = default_linear(settings.ffn_width, width, generator, Linear)
         self.dropout = settings.dropout
 
     def forward(self, x: Tensor, draws: Draws | None) -> Tensor:

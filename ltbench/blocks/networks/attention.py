@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
+from ltbench.blocks.networks.linear import Linear, trained_linear
 from ltbench.blocks.training.draws import Draws
 from ltbench.errors import SpecError
 
@@ -53,10 +54,10 @@ def neighbour_mask(grid: Grid, side: int) -> Tensor:
     return blocking(neighbours(grid, side))
 
 
-def undrawn_linear(inputs: int, outputs: int) -> nn.Linear:
+def undrawn_linear(inputs: int, outputs: int, kind: type[nn.Linear] = nn.Linear) -> nn.Linear:
     """Return a linear layer without values, on the default device: torch would draw them from the global generator."""
     device = torch.get_default_device()
-    layer: nn.Linear = nn.utils.skip_init(nn.Linear, inputs, outputs, device=device)  # type: ignore[no-untyped-call]
+    layer: nn.Linear = nn.utils.skip_init(kind, inputs, outputs, device=device)  # type: ignore[no-untyped-call]
     return layer
 
 
@@ -68,19 +69,21 @@ def xavier_linear(inputs: int, outputs: int, generator: torch.Generator) -> nn.L
     return layer
 
 
-def default_linear(inputs: int, outputs: int, generator: torch.Generator) -> nn.Linear:
+def default_linear(
+    inputs: int, outputs: int, generator: torch.Generator, kind: type[nn.Linear] = nn.Linear
+) -> nn.Linear:
     """Return a linear layer with torch's initial values, U(-1/sqrt(inputs), 1/sqrt(inputs)), from `generator`."""
-    layer = undrawn_linear(inputs, outputs)
+    layer = undrawn_linear(inputs, outputs, kind)
     for parameter in (layer.weight, layer.bias):
         nn.init.uniform_(parameter, -1 / math.sqrt(inputs), 1 / math.sqrt(inputs), generator=generator)
     return layer
 
 
 def default_attention(
-    width: int, heads: int, generator: torch.Generator, *, dropout: float = 0.0
+    width: int, heads: int, generator: torch.Generator, *, dropout: float = 0.0, kind: type[nn.Linear] = nn.Linear
 ) -> MultiheadAttention:
     """Return attention with the initial values of torch.nn.MultiheadAttention, from `generator`."""
-    output = default_linear(width, width, generator)
+    output = default_linear(width, width, generator, kind)
     nn.init.zeros_(output.bias)
     return MultiheadAttention(width, heads, dropout, output, generator)
 
@@ -92,7 +95,7 @@ class MultiheadAttention(nn.Module):
         width: channels of queries, keys, values and output.
         heads: number of heads; they share the channels out.
         dropout: probability with which a weight of attention is dropped in training.
-        output: the last linear layer.
+        output: the last linear layer; the other projections are computed as it is.
         generator: where the other weights are drawn from (Xavier-uniform over the stacked matrix, as torch's).
     """
 
@@ -122,8 +125,9 @@ class MultiheadAttention(nn.Module):
             (B, L, width).
         """
         batch = max(len(query), len(key), len(value))
+        project = trained_linear if isinstance(self.out_proj, Linear) else F.linear
         projected = (
-            F.linear(x, self.in_proj_weight[part], self.in_proj_bias[part])
+            project(x, self.in_proj_weight[part], self.in_proj_bias[part])
             for x, part in zip((query, key, value), self._parts, strict=True)
         )
         q, k, v = (self._split(x).expand(batch, -1, -1, -1) for x in projected)
