@@ -1,10 +1,10 @@
 import threading
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from ltbench.blocks.networks import convolution
 from ltbench.blocks.networks.convolution import Convolution
 from ltbench.blocks.threads import torch_on_one_thread
 
@@ -41,13 +41,13 @@ def test_numbers_are_torchs_on_one_thread_whatever_the_threads(count: int, first
 
 def test_two_threads_share_a_large_convolution_in_training_only(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = set[str]()
-    plain = convolution.F.conv2d
+    plain = torch.nn.functional.conv2d
 
-    def noted(*args: object, **kwargs: object) -> Tensor:
+    def noted(*args: Any, **kwargs: Any) -> Tensor:
         seen.add(threading.current_thread().name)
         return plain(*args, **kwargs)
 
-    monkeypatch.setattr(convolution.F, "conv2d", noted)
+    monkeypatch.setattr(torch.nn.functional, "conv2d", noted)
     images = torch.rand(8, 8, 64, 64)
     _trained(Convolution, images, 2, first=True)
     assert len(seen) == 2
