@@ -35,7 +35,7 @@ class Convolution(nn.Conv2d):
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002  torch's name
         """Return (B, out, H', W') of (B, in, H, W)."""
         if self._is_shared(input):
-            found: Tensor = _Shared.apply(input, self.weight, self.bias, self.stride, self.padding)  # type: ignore[no-untyped-call]
+            found: Tensor = _Shared.apply(input, self.weight, self.bias, self.stride, self.padding)
             return found
         return super().forward(input)
 
@@ -58,7 +58,7 @@ class _Shared(torch.autograd.Function):
         return torch.cat(side_by_side(partial(convolve, images[:half]), partial(convolve, images[half:])))
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         images, weight = ctx.saved_tensors
 
         def wanted(which: Sequence[bool]) -> tuple[Tensor | None, ...]:

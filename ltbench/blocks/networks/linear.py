@@ -57,7 +57,7 @@ class Linear(nn.Linear):
 
 
 class _Linear(torch.autograd.Function):
-    """`trained_linear` with its gradients. Tensors in oneDNN's own layout would do without it, but take twice the memory."""
+    """`trained_linear` with its gradients. Tensors in oneDNN's own layout would need none, but twice the memory."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
