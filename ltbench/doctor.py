@@ -35,17 +35,20 @@ class Finding:
         return bool(self.remedy) and self.essential
 
 
-def diagnose(data_root: Path | None, results: Path) -> Iterator[Finding]:
+def diagnose(data_root: Path | None, results: Path, *, weights: bool = False) -> Iterator[Finding]:
     """Yield a finding for everything that a run depends on.
 
     Args:
         data_root: the folder of datasets, or None.
         results: the results folder.
+        weights: whether to look at what each backbone makes of a drawn image (up to a minute).
     """
     yield _python()
     yield from _torch()
     yield _faiss()
     yield from _weights()
+    if weights:
+        yield from _fingerprints()
     yield from _plug_ins()
     yield from _datasets(data_root)
     from ltbench.datasets.index import cache_folder
@@ -116,6 +119,21 @@ def _weights() -> Iterator[Finding]:
     cached = sorted(path.name for path in Path(HF_HUB_CACHE).glob("models--*"))
     text = f"{len(cached)} models in {HF_HUB_CACHE}" + (f" ({', '.join(cached[:3])}, ...)" if cached else "")
     yield Finding("Weights", text, essential=False)
+
+
+def _fingerprints() -> Iterator[Finding]:
+    """Yield whether the weights that methods name are the known ones."""
+    from ltbench.runs.weights import check_weights, users_table
+
+    remedies = {
+        "differs": f"remove them and get them again; if the new ones are right, remove {users_table()}",
+        "unusable": "remove them and get them again",
+        "absent": "needed only by presets that name it; the hub has it",
+    }
+    for found in check_weights():
+        text = f"{found.backbone} ({found.weights}): {found.text}"
+        bad = found.state in ("differs", "unusable")
+        yield Finding("Weights", text, remedies.get(found.state, ""), essential=bad)
 
 
 def _datasets(data_root: Path | None) -> Iterator[Finding]:
