@@ -245,7 +245,7 @@ def test_version(ltbench: Run) -> None:
 def test_a_published_table_and_the_comparison_with_it(ltbench: Run, parts: Path) -> None:
     code, out, _ = ltbench("table", "--paper", "ltad-3", "--published", "below", "--format", "markdown")
     assert code == 0
-    assert "(88.86)" in out and "No value (not run): " in out and "UniAD, LTAD w/o SAD, LTAD" in out
+    assert "(88.86)" in out and "No value (not run): " in out and "UniAD, AnomalyGPT, LTAD w/o SAD, LTAD" in out
     assert re.search(r"No value \(not applicable: RegAD needs at least 2 [^)]*\): RegAD in step200\.", out)
     assert ltbench("run", "-m", "mean_image", "-s", "parts_k4_noisy10", "--data-root", str(parts))[0] == 0
     code, out, _ = ltbench("table", "--paper", "tailedcore-1", "--dataset", "parts", "--format", "csv")
