@@ -124,6 +124,33 @@ def test_a_run_says_where_contaminants_were_capped(ltbench: Run, parts: Path) ->
     assert "bolt: 4 contaminants of 8 asked for" in err.replace("\n", " ")
 
 
+def test_a_table_is_written_in_the_format_of_its_file(ltbench: Run, parts: Path, tmp_path: Path) -> None:
+    for seed in (0, 1):
+        arguments = ("run", "-m", "mean_image", "-s", "parts_step2", "--data-root", parts, "--seed", seed)
+        assert ltbench(*arguments)[0] == 0
+    metrics = ("--metric", "image_auroc,fit_seconds")
+    for name, begin in (("t.tex", "% needs"), ("t.md", "| Method"), ("t.csv", "method,"), ("t.html", "<!doctype")):
+        code, out, _ = ltbench("table", *metrics, "--out", name)
+        assert (code, out) == (0, f"{name}\n")
+        assert (tmp_path / name).read_text(encoding="utf-8").startswith(begin)
+    code, out, _ = ltbench("table", *metrics, "--digits", "1", "--sort", "fit_seconds", "--group", "high,1-5")
+    assert code == 0 and "parts\\_step2 Image AUROC 1–5" in out.replace("parts_step2", "parts\\_step2")
+    ((row),) = [line for line in out.splitlines() if line.startswith("| Mean image")]
+    assert re.fullmatch(r"\| Mean image +\|( +\*\*\d+\.\d\*\* \|){2} +\*\*\d+\.\d ± \d+\.\d\*\* \|", row), row
+    assert "±" not in ltbench("table", *metrics, "--no-std")[1]
+    text = ltbench("table", *metrics, "--format", "text", "--per", "metric", "--transpose")[1]
+    assert text.index("Image AUROC") < text.index("Fit (s)") and "Training set" in text
+    for wrong, told in (
+        (("--out", "t.docx"), "Expected a file named .txt, .md, .tex, .csv, .html"),
+        (("--out", "no/t.tex", "--sort", "hihg"), "Name some of: parts_step2"),
+        (("--group", "5-1"), "Mend --group"),
+        (("--metric", "fit_secnds"), "Did you mean 'fit_seconds'"),
+    ):
+        code, out, err = ltbench("table", *wrong)
+        assert (code, out) == (2, "") and told in err, err
+    assert not (tmp_path / "no").exists()
+
+
 def test_a_table_of_nothing_says_what_to_do(ltbench: Run) -> None:
     code, _, err = ltbench("table")
     assert code == 2
@@ -133,6 +160,7 @@ def test_a_table_of_nothing_says_what_to_do(ltbench: Run) -> None:
 def test_splits_of_a_folder(ltbench: Run, parts: Path) -> None:
     arguments = ["--folder", parts / "parts", "--name", "parts", "--profile", "step2", "--noise", "25", "--seed", "3"]
     code, out, _ = ltbench("make-splits", *arguments, "--out", "made")
+    assert "; imbalance 2 (8 to 4)" in out
     assert code == 0
     path = Path("made/parts/parts_step2_noisy25_seed3.json")
     assert str(path) in out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -41,58 +42,97 @@ def table(
     metric: Annotated[
         str | None,
         typer.Option(
-            help=f"Metric ids, separated by commas; {METRICS} by default. With --paper, in place of the paper's."
+            help=f"Metric ids, separated by commas; {METRICS} by default. Also fit_seconds, predict_seconds and "
+            "peak_memory_mib. With --paper, in place of the paper's."
         ),
     ] = None,
     group: Annotated[
-        Literal["avg", "high", "low", "all"] | None,
-        typer.Option(help="Which mean over categories; avg by default. With --paper, in place of the paper's."),
+        str | None,
+        typer.Option(
+            help="Means over categories, separated by commas: avg (the default), high, low, all three, or ranges of "
+            "normal training images: 1-5,6-20,21-. With --paper, in place of the paper's."
+        ),
     ] = None,
     significance: Annotated[
         bool, typer.Option("--significance", help="Bold is all that a paired test cannot tell from the best.")
     ] = False,
+    digits: Annotated[int, typer.Option(min=0, max=10, help="Decimals of percentages.")] = 2,
+    no_std: Annotated[bool, typer.Option("--no-std", help="Leave out ±.")] = False,
+    sort: Annotated[
+        str | None,
+        typer.Option(help="Sort rows: method, or words that name a column, the best first (mvtec_step100,low)."),
+    ] = None,
+    transpose: Annotated[bool, typer.Option("--transpose", help="Methods as columns, splits as rows.")] = False,
+    per: Annotated[
+        Literal["metric", "split"] | None,
+        typer.Option(help="A table a metric or a split; without, LaTeX is split where it would be too wide."),
+    ] = None,
     form: Annotated[
-        Literal["markdown", "latex", "csv", "html"], typer.Option("--format", help="How to print.")
-    ] = "markdown",
+        Literal["text", "markdown", "latex", "csv", "html"] | None,
+        typer.Option(
+            "--format", help="How to print; text on a terminal, else Markdown, or what the suffix of --out says."
+        ),
+    ] = None,
+    width: Annotated[
+        float | None,
+        typer.Option(
+            min=40,
+            help="Points of a LaTeX document's text (345 in article, 397 at NeurIPS, 496 at CVPR; 345 by default), or "
+            "columns of text.",
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Write to this file: .md, .tex, .csv or .html.")
+    ] = None,
 ) -> None:
     """Print the comparison table of all finished runs, or a published table with our numbers beside the paper's.
 
     Examples:
       ltbench table --dataset mvtec --group all
 
-      ltbench table -s mvtec_step100 --metric image_auroc,pixel_aupro_30 --format latex > table.tex
+      ltbench table -s mvtec_step100 --metric image_auroc,pixel_aupro_30 --out table.tex --no-std --digits 1
+
+      ltbench table --metric image_auroc,fit_seconds,peak_memory_mib --group high,low,1-5,6-20,21- --per split
+
+      ltbench table --dataset visa --sort visa_exp100,low --transpose
 
       ltbench table --paper ltad-3 --published below --significance
 
       ltbench table --paper tailedcore-1 --dataset parts --metric image_auroc,pixel_aupro_30 --group avg
     """
-    from ltbench.console.output import write
-    from ltbench.render import render
+    from ltbench.console.tables import print_table
     from ltbench.sweeps.gaps import failed_cells, inapplicable_cells
-    from ltbench.tables.comparison import check_metrics, make_table
+    from ltbench.tables.arrangement import sorted_by, turned
+    from ltbench.tables.cells import Precision
+    from ltbench.tables.comparison import make_table
+    from ltbench.tables.groups import counted, parse_groups
     from ltbench.tables.layouts import layout_named
     from ltbench.tables.paper import fill, table_of, wanted_cells
     from ltbench.tables.published import published_numbers
+    from ltbench.tables.quantities import check_quantities
 
     metrics = [name.strip() for name in (METRICS if metric is None else metric).split(",") if name.strip()]
-    check_metrics(metrics)
+    check_quantities(metrics)
+    ranges = () if group is None else counted(parse_groups(group))
+    precision = Precision(digits, not no_std)
     if paper is not None:
         layout = layout_named(paper)
         chosen = () if metric is None else metrics
-        runs = _measured(results, list(chosen or layout.metrics))
+        runs = _measured(results, list(chosen or layout.metrics), ranges=ranges)
         reasons = inapplicable_cells(wanted_cells(layout, dataset, split or ())) | failed_cells(results)
         filled = fill(
             layout, runs, published_numbers(), dataset=dataset, splits=split or (), metrics=chosen, group=group,
             reasons=reasons,
         )  # fmt: skip
-        made = table_of(filled, placement=published, significance=significance, name=paper)
+        made = table_of(filled, placement=published, significance=significance, name=paper, precision=precision)
     else:
-        runs = _measured(results, metrics, dataset)
+        runs = _measured(results, metrics, dataset, ranges)
         made = make_table(
             runs, splits=split or (), metrics=metrics, group=group or "avg", significance=significance,
-            reasons=failed_cells(results),
+            reasons=failed_cells(results), precision=precision,
         )  # fmt: skip
-    write(render(made, form))
+    made = made if sort is None else sorted_by(made, sort)
+    print_table(turned(made) if transpose else made, form, per=per, width=width, out=out)
 
 
 def compare(
@@ -139,13 +179,15 @@ def compare(
     raise typer.Exit(0 if all_agree(found) else 1)
 
 
-def _measured(results: Path, metrics: list[str], dataset: str | None = None) -> list[Measurement]:
+def _measured(
+    results: Path, metrics: list[str], dataset: str | None = None, ranges: Sequence[str] = ()
+) -> list[Measurement]:
     """Return what tables keep of the finished runs, and say which records cannot be read."""
     from ltbench.console.records import print_problems
     from ltbench.records.record import stream_records
     from ltbench.tables.measurements import measure
 
     problems: list[str] = []
-    measured = measure(stream_records(results, problems), metrics, dataset)
+    measured = measure(stream_records(results, problems), metrics, dataset, ranges)
     print_problems(problems)
     return measured

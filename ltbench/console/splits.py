@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ltbench.console.output import say
-from ltbench.core import Split
+from ltbench.core import Split, imbalance_of
 from ltbench.splits.noise import shortfalls
 
 
@@ -14,7 +14,9 @@ def print_split(path: Path, split: Split) -> None:
     """Print where a split was written and what it holds."""
     counts = split.counts.values()
     normal, contaminant = (sum(count[role] for count in counts) for role in ("normal", "contaminant"))
+    sizes = [count["normal"] for count in counts]
     text = f"{path}: {normal} normal, {contaminant} contaminants; {len(split.high)} high, {len(split.low)} low"
+    text += f"; imbalance {imbalance_of(split.counts):.3g} ({max(sizes)} to {min(sizes)})"
     say("; ".join([text, *shortfalls(split)]))
 
 

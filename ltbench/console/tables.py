@@ -4,14 +4,48 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from pathlib import Path
 
-from ltbench.console.output import escape, new_table, open_console, print_json
+from ltbench.atomic import write_output
+from ltbench.console.output import escape, new_table, open_console, print_json, say, write
 from ltbench.errors import SpecError
+from ltbench.render import Format, format_of, render
+from ltbench.render.terminal import styled_lines
 from ltbench.render.text import signed
 from ltbench.tables.agreement import Agreement
+from ltbench.tables.arrangement import Per
+from ltbench.tables.cells import Table
 from ltbench.tables.claims import Verdict
 
 _COLOURS = {"agrees": "green", "differs": "red", "doubtful": "yellow"}
+
+
+def print_table(
+    table: Table, form: Format | None, *, per: Per | None = None, width: float | None = None, out: Path | None = None
+) -> None:
+    """Print a table, or write it to a file and print its path.
+
+    Args:
+        table: the table.
+        form: the format; text on a terminal, else Markdown, if it is None.
+        per: whether each metric or split has a table of its own.
+        width: columns of text, points of a LaTeX document's text.
+        out: the file, whose suffix is a format if `form` is None.
+
+    Raises:
+        SpecError: the file's name says no format.
+        DataError: the file cannot be written.
+    """
+    console = open_console()
+    form = format_of(form, out, console.file.isatty())
+    if out is not None:
+        write_output(out, render(table, form, per=per, width=width).encode("utf-8"))
+        say(out)
+    elif form == "text":
+        for line in styled_lines(table, per, console.width if width is None else int(width)):
+            console.print(line, soft_wrap=True, highlight=False)
+    else:
+        write(render(table, form, per=per, width=width))
 
 
 def print_agreements(found: Sequence[Agreement], tolerance: float, as_json: bool) -> None:

@@ -9,7 +9,7 @@ from ltbench.core.identity import canonical_json, check_relative, sha256_of
 from ltbench.core.prediction import Metrics, Prediction
 from ltbench.core.protocol import Protocol
 from ltbench.core.run_spec import RunSpec
-from ltbench.core.split import GROUPS, Split, TrainImages
+from ltbench.core.split import GROUPS, Split, TrainImages, imbalance_of
 
 __all__ = [
     "GOOD",
@@ -24,5 +24,6 @@ __all__ = [
     "TrainImages",
     "canonical_json",
     "check_relative",
+    "imbalance_of",
     "sha256_of",
 ]

@@ -14,6 +14,16 @@ GROUPS = ("high", "low", "avg")
 """The groups of categories beside the categories themselves; no category may be called like one."""
 
 
+def imbalance_of(counts: Mapping[str, Mapping[str, int]]) -> float:
+    """Return the realised imbalance: normal training images of the largest category over those of the smallest.
+
+    Args:
+        counts: category -> number of normal and contaminant training images.
+    """
+    normal = [count["normal"] for count in counts.values()]
+    return max(normal) / min(normal)
+
+
 @dataclass(frozen=True, slots=True)
 class TrainImages:
     """The training images of one category: paths of the good ones and of the defective ones hidden among them."""

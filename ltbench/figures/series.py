@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from ltbench.core import imbalance_of
 from ltbench.errors import SpecError
 from ltbench.metrics.registry import is_lower_better
 from ltbench.records.record import RunRecord
@@ -41,8 +42,8 @@ class Series:
     @property
     def imbalance(self) -> float:
         """Largest over smallest category, in normal training images, mean over training lists."""
-        counts = {_list_of(record): [own["normal"] for own in record.counts.values()] for record in self.records}
-        return statistics.fmean(max(own) / min(own) for own in counts.values())
+        counts = {_list_of(record): record.counts for record in self.records}
+        return statistics.fmean(map(imbalance_of, counts.values()))
 
     def mean(self, metric: str, group: str) -> float | None:
         """Return the mean over lists and seeds in percent, or None if a record lacks it."""

@@ -73,6 +73,15 @@ class RunRecord:
     provenance: Mapping[str, Any] | None = None
     schema_version: int = SCHEMA_VERSION
 
+    @property
+    def resources(self) -> dict[str, float | None]:
+        """What the run took: seconds of training and of prediction, and the peak of its memory in MiB."""
+        return {
+            "fit_seconds": self.seconds.get("fit"),
+            "predict_seconds": self.seconds.get("predict"),
+            "peak_memory_mib": max(self.peak_memory_mib.values(), default=None),
+        }
+
     def to_json(self) -> dict[str, Any]:
         """Return the record as plain JSON values; `run` is the hash that names it."""
         values = {name: getattr(self, name) for name in self.__dataclass_fields__}

@@ -1,25 +1,53 @@
-"""Tables as text: Markdown, LaTeX (booktabs), CSV and HTML. No arithmetic takes place here."""
+"""Tables as text: Markdown, LaTeX (booktabs), CSV, HTML, and letters for a terminal. No arithmetic takes place here."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from pathlib import Path
 from typing import Literal
 
+from ltbench.errors import SpecError
 from ltbench.render.html import html
-from ltbench.render.latex import latex
+from ltbench.render.latex import PAGE, latex
 from ltbench.render.listing import listing
 from ltbench.render.markdown import markdown
+from ltbench.render.terminal import COLUMNS, text
+from ltbench.tables.arrangement import Per
 from ltbench.tables.cells import Table
 
-Format = Literal["markdown", "latex", "csv", "html"]
+Format = Literal["text", "markdown", "latex", "csv", "html"]
+
+SUFFIXES: dict[str, Format] = {".txt": "text", ".md": "markdown", ".tex": "latex", ".csv": "csv", ".html": "html"}
+"""What a file's name says of its format."""
 
 
-def render(table: Table, form: Format) -> str:
-    """Return the table as text in one of the formats."""
-    renderers: dict[Format, Callable[[Table], str]] = {
-        "markdown": markdown,
-        "latex": latex,
-        "csv": listing,
-        "html": html,
-    }
-    return renderers[form](table)
+def render(table: Table, form: Format, *, per: Per | None = None, width: float | None = None) -> str:
+    """Return the table as text in one of the formats.
+
+    Args:
+        table: the table.
+        form: the format.
+        per: whether each metric or split has a table of its own; a CSV, which has a line a cell, is the same.
+        width: columns of a text, points of the text of a LaTeX document; the others have none.
+    """
+    if form == "csv":
+        return listing(table)
+    if form == "latex":
+        return latex(table, per, PAGE if width is None else width)
+    if form == "text":
+        return text(table, per, COLUMNS if width is None else int(width))
+    return markdown(table, per) if form == "markdown" else html(table, per)
+
+
+def format_of(form: Format | None, out: Path | None, is_terminal: bool) -> Format:
+    """Return the format to print in: the one asked for, else the file's, else text on a terminal, else Markdown.
+
+    Raises:
+        SpecError: the file's name says no format.
+    """
+    if form is not None:
+        return form
+    if out is None:
+        return "text" if is_terminal else "markdown"
+    if out.suffix not in SUFFIXES:
+        raise SpecError(f"Expected a file named {', '.join(SUFFIXES)}, got {out.name!r}. Mend --out, or add --format.")
+    return SUFFIXES[out.suffix]

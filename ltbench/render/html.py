@@ -9,12 +9,14 @@ from markupsafe import Markup, escape
 
 from ltbench.foreign import visible
 from ltbench.render.text import number, published, reasons
+from ltbench.tables.arrangement import Per, numbered, parts_by
 from ltbench.tables.cells import Cell, Grid, Table, spans
 
 
-def html(table: Table) -> str:
-    """Return a table as an HTML page."""
-    return _environment().get_template("page.html").render(table=table, body=fragment(table))
+def html(table: Table, per: Per | None = None) -> str:
+    """Return a table, or one a metric or split, as an HTML page."""
+    body = "\n".join(map(fragment, numbered(parts_by(table, per))))
+    return _environment().get_template("page.html").render(table=table, body=body)
 
 
 def fragment(table: Table) -> str:

@@ -8,6 +8,7 @@ from tabulate import tabulate
 
 from ltbench.foreign import visible
 from ltbench.render.text import number, published, reasons
+from ltbench.tables.arrangement import Per, numbered, parts_by
 from ltbench.tables.cells import Cell, Grid, Placement, Table
 
 
@@ -18,10 +19,14 @@ def escape_markdown(text: str) -> str:
     return escaped.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
-def markdown(table: Table) -> str:
-    """Return a table as Markdown: the best bold, the second underlined, notes and missing values below."""
+def markdown(table: Table, per: Per | None = None) -> str:
+    """Return a table, or one a metric or split, as Markdown: the best bold, the second underlined, notes below."""
+    return "\n".join(map(_whole, numbered(parts_by(table, per))))
+
+
+def _whole(table: Table) -> str:
     grid = Grid.of(table)
-    headers = [grid.corner, *(escape_markdown(" ".join(head)) for head in grid.heads)]
+    headers = [grid.corner, *(escape_markdown(" ".join(filter(None, head))) for head in grid.heads)]
     lines = [[escape_markdown(title), *(_cell(cell, table.placement) for cell in cells)] for title, cells in grid.lines]
     align = ["left", *["right"] * len(grid.heads)]
     body = tabulate(lines, headers, tablefmt="pipe", colalign=align, disable_numparse=True)

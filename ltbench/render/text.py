@@ -15,7 +15,7 @@ def number(cell: Cell) -> str:
     """Return a measured value with its deviation, or a dash."""
     if cell.mean is None:
         return DASH
-    return f"{cell.mean:.2f}" + (f" ± {cell.std:.2f}" if cell.std is not None else "")
+    return f"{cell.mean:.{cell.digits}f}" + (f" ± {cell.std:.{cell.digits}f}" if cell.std is not None else "")
 
 
 def published(cell: Cell, raised: Callable[[str], str], escape: Callable[[str], str]) -> str:
@@ -28,13 +28,13 @@ def published(cell: Cell, raised: Callable[[str], str], escape: Callable[[str], 
     """
     if not cell.published_text:
         return ""
-    difference = "" if cell.difference is None else f", {signed(cell.difference)}"
+    difference = "" if cell.difference is None else f", {signed(cell.difference, cell.digits)}"
     return escape(f"({cell.published_text}") + raised(cell.published_mark) + escape(f"{difference})")
 
 
-def signed(value: float) -> str:
-    """Return a difference with its sign, two decimals and a true minus."""
-    return f"{value:+.2f}".replace("-", "−")
+def signed(value: float, digits: int = 2) -> str:
+    """Return a difference with its sign and a true minus."""
+    return f"{value:+.{digits}f}".replace("-", "−")
 
 
 def reasons(table: Table) -> list[str]:

@@ -108,11 +108,18 @@ def _tell_lists(rows: Sequence[Plain]) -> None:
         columns.setdefault(row["split"], []).append(row)
     for own in columns.values():
         cells = [
-            Cell(0.0, count=row["seeds"], lists=tuple(TrainingList(*known) for known in row["lists"])) for row in own
+            Cell(0.0, _spread(row), row["seeds"], lists=tuple(TrainingList(*known) for known in row["lists"]))
+            for row in own
         ]
         for row, cell, notes in zip(own, cells, list_notes(cells, usual_design(cells)), strict=True):
-            spread = f", ± over {cell.unit} (n = {cell.draws})" if cell.draws > 1 else ""
+            spread = f", ± over {cell.unit} (n = {cell.draws})" if cell.std is not None else ""
             row |= {"over": cell.design + spread, "design": cell.short_design, "notes": notes}
+
+
+def _spread(row: Plain) -> float | None:
+    """Return a deviation of a row, or None where it has none in any metric."""
+    deviations = (values.get("std") for cells in row["cells"].values() for values in cells.values())
+    return next((own for own in deviations if own is not None), None)
 
 
 def _run(record: RunRecord) -> Plain:

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from ltbench.metrics.registry import is_lower_better
-from ltbench.tables.cells import GROUP_MEANINGS, METRIC_TITLES
+from ltbench.tables.groups import group_meaning
 from ltbench.tables.measurements import Measurement
+from ltbench.tables.quantities import QUANTITIES, RESOURCES, is_lowest_best
 from ltbench.tables.ranking import TEST
 from ltbench.tables.settings import contaminants_of, dataset_title, recipe_of
 
 
-def ranking_caption(significance: bool) -> str:
+def ranking_caption(significance: bool, metrics: Iterable[str] = ()) -> str:
     """Return what a caption says of bold and underlined cells."""
     if significance:
-        return f"{TEST}; underlined: the best of the others"
+        taken = "; seconds and memory are ranked as they are" if set(RESOURCES) & set(metrics) else ""
+        return f"{TEST}; underlined: the best of the others{taken}"
     return "Best of the measured values bold, second underlined"
 
 
 def lower_caption(metrics: Iterable[str]) -> str:
     """Return which metrics are better where they are lower, or ""."""
-    lower = [METRIC_TITLES[metric] for metric in metrics if is_lower_better(metric)]
+    lower = [QUANTITIES[metric].title for metric in metrics if is_lowest_best(metric)]
     return f"; lower is better: {', '.join(lower)}" if lower else ""
 
 
@@ -41,12 +42,12 @@ def subject_of(
     noise = dict.fromkeys([found.contaminants for found in runs] + [contaminants_of(recipe) for recipe in recipes])
     what = _listed(
         [
-            METRIC_TITLES[metric] + (f" ({head})" if head not in ("", METRIC_TITLES[metric]) else "")
+            QUANTITIES[metric].title + (f" ({head})" if head not in ("", QUANTITIES[metric].title) else "")
             for metric, head in metrics.items()
         ]
     )
     over = (
-        f"{head} is the {GROUP_MEANINGS[group]}" if head and len(groups) > 1 else GROUP_MEANINGS[group]
+        f"{head} is the {group_meaning(group)}" if head and len(groups) > 1 else group_meaning(group)
         for group, head in groups.items()
     )
     where = _listed([dataset_title(name) for name in names] or list(bases))

@@ -35,10 +35,12 @@ class TrainingList:
 class Cell:
     """One number of a table, or why there is none.
 
+    Numbers are in percent, those of resources in seconds or MiB.
+
     Args:
-        mean: mean over lists of the means over method seeds, in percent, or None.
-        std: sample standard deviation over lists, over method seeds where there is one list, in percent, or None with
-            fewer than two.
+        mean: mean over lists of the means over method seeds, or None.
+        std: sample standard deviation over lists, over method seeds where there is one list, or None where
+            nothing was drawn more than once: a single run, or a method that gives the same numbers under every seed.
         count: number of runs.
         reason: why `mean` is None.
         rank: 1 for the best of its column, 2 for the second, 0 else; ties share a rank.
@@ -49,6 +51,7 @@ class Cell:
         runs: hashes of the runs that the mean is over.
         lists: the training lists that they were trained on.
         pooled: in which versions, devices or data they differ, as a footnote, or "".
+        digits: decimals of what is printed.
     """
 
     mean: float | None
@@ -63,6 +66,7 @@ class Cell:
     runs: tuple[str, ...] = ()
     lists: tuple[TrainingList, ...] = ()
     pooled: str = ""
+    digits: int = 2
 
     @property
     def marks(self) -> tuple[str, ...]:
@@ -121,6 +125,22 @@ class Column:
     def title(self) -> str:
         """The headings in one line."""
         return " ".join(self.titles)
+
+
+@dataclass(frozen=True, slots=True)
+class Precision:
+    """How exactly a table prints its numbers.
+
+    Args:
+        digits: decimals of percentages.
+        has_std: whether ± stands behind means.
+    """
+
+    digits: int = 2
+    has_std: bool = True
+
+
+USUAL = Precision()
 
 
 Row = tuple[str, tuple[Cell, ...]]

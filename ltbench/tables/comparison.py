@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
-from typing import Literal
+from collections.abc import Iterable, Iterator, Sequence
 
 from ltbench.errors import SpecError, UnknownNameError
 from ltbench.tables.captions import lower_caption, ranking_caption
-from ltbench.tables.cells import GROUP_MEANINGS, GROUP_TITLES, METRIC_TITLES, Cell, Column, Marks, Table
+from ltbench.tables.cells import METRIC_TITLES, USUAL, Cell, Column, Marks, Precision, Table
+from ltbench.tables.groups import counted, group_meaning, group_title, parse_groups
 from ltbench.tables.lists import spread_caption, with_notes
 from ltbench.tables.measurements import NOT_RUN, Line, Measurement, Reasons, base_name, cell_of
-from ltbench.tables.ranking import pairs_of, ranked, ranked_by_test
+from ltbench.tables.quantities import QUANTITIES, RUN, check_quantities, printed_with
+from ltbench.tables.ranking import ranked_column
 from ltbench.tables.variants import assigned, overrides
-
-Group = Literal["avg", "high", "low", "all"]
 
 
 def check_metrics(metrics: Sequence[str]) -> None:
@@ -36,9 +35,10 @@ def make_table(
     *,
     splits: Sequence[str] = (),
     metrics: Sequence[str] = ("image_auroc", "pixel_auroc"),
-    group: Group = "avg",
+    group: str = "avg",
     significance: bool = False,
     reasons: Reasons | None = None,
+    precision: Precision = USUAL,
 ) -> Table:
     """Return a comparison table: rows are methods with their hyper-parameters, columns are splits.
 
@@ -47,45 +47,56 @@ def make_table(
     Args:
         measurements: what to tabulate.
         splits: only these splits, named with or without a seed; all if empty.
-        metrics: metric ids.
-        group: "avg", "high", "low", or "all" for a column each.
+        metrics: metric ids, and names of resources, which have one column a split.
+        group: groups of categories, separated by commas: "avg", "high", "low", or "all" for these three; ranges of
+            training images ("1-5") for which the measurements were made.
         significance: whether the best of a column are all that a paired test cannot tell apart.
         reasons: why runs are missing, beyond that they were not run.
+        precision: how exactly numbers are printed; what prints alike shares a rank.
 
     Raises:
         UnknownNameError: an unknown metric, or a split without runs.
-        SpecError: there is nothing to tabulate.
+        SpecError: there is nothing to tabulate, or no such group.
     """
-    check_metrics(metrics)
+    check_quantities(metrics)
+    groups = parse_groups(group)
     if not measurements:
         raise SpecError(
             "Expected finished runs, got none that fit. Make one with `ltbench run`, or pass --results; "
             "`ltbench table --paper ltad-3` shows what a paper printed."
         )
     bases = _bases(measurements, splits)
-    groups = tuple(GROUP_TITLES) if group == "all" else (group,)
-    columns = tuple(
-        _column(base, metric, own, metrics, groups) for base in bases for metric in metrics for own in groups
-    )
+    columns = tuple(column for base in bases for column in _columns(base, metrics, groups))
     lines = lines_of([found for found in measurements if found.base in bases])
     usual, marks = usual_protocol(lines), Marks()
-    titles = [line.title + _marked(line, usual, marks) for line in lines]
-    cells = _cells(lines, columns, significance, reasons or {}, marks)
-    caption = _caption(usual, metrics, group, cells, significance)
-    titled = tuple((title, tuple(row)) for title, row in zip(titles, cells, strict=True))
-    return Table(columns, titled, tuple(marks.notes), caption)
+    titles = [_titled(line, usual, marks) for line in lines]
+    by_column = _cells(lines, columns, significance, reasons or {}, precision)
+    rows = zip(titles, zip(*with_notes(by_column, marks), strict=True), strict=True)
+    spread = spread_caption([cell for cells in by_column for cell in cells], precision.has_std)
+    caption = f"{_measured(metrics, groups)}, protocol {usual}{spread}. {ranking_caption(significance, metrics)}"
+    return Table(columns, tuple(rows), tuple(marks.notes), f"{caption}{lower_caption(metrics)}.")
 
 
-def _column(base: str, metric: str, group: str, metrics: Sequence[str], groups: Sequence[str]) -> Column:
-    titles = (base, *[METRIC_TITLES[metric]] * (len(metrics) > 1), *[GROUP_TITLES[group]] * (len(groups) > 1))
-    return Column(base, metric, group, titles)
+def _columns(base: str, metrics: Sequence[str], groups: Sequence[str]) -> Iterator[Column]:
+    """Yield the columns of a split: one a metric and group, one a resource; headings of one value are left out."""
+    has_metrics = not all(QUANTITIES[metric].is_resource for metric in metrics)
+    for metric in metrics:
+        for group in (RUN,) if QUANTITIES[metric].is_resource else groups:
+            titles = [base, *[QUANTITIES[metric].title] * (len(metrics) > 1)]
+            if len(groups) > 1 and has_metrics:
+                titles.append("" if group == RUN else group_title(group))
+            yield Column(base, metric, group, tuple(titles))
 
 
-def _caption(protocol: str, metrics: Sequence[str], group: Group, cells: list[list[Cell]], significance: bool) -> str:
-    what = METRIC_TITLES[metrics[0]] + ", percent" if len(metrics) == 1 else "Percent"
-    what += "" if group == "all" else f", {GROUP_MEANINGS[group]}"
-    spread = spread_caption([cell for line in cells for cell in line])
-    return f"{what}, protocol {protocol}{spread}. {ranking_caption(significance)}{lower_caption(metrics)}."
+def _measured(metrics: Sequence[str], groups: Sequence[str]) -> str:
+    """Return what the numbers are: of what, in which unit, over which categories."""
+    if all(QUANTITIES[metric].is_resource for metric in metrics):
+        return ", ".join(QUANTITIES[metric].title for metric in metrics)
+    what = f"{QUANTITIES[metrics[0]].title}, percent" if len(metrics) == 1 else "Percent"
+    if len(groups) == 1:
+        return f"{what}, {group_meaning(groups[0])}"
+    ranges = [f"{group_title(own)} is the {group_meaning(own)}" for own in counted(groups)]
+    return ", ".join([what, *ranges])
 
 
 def _bases(measurements: Sequence[Measurement], splits: Sequence[str]) -> list[str]:
@@ -126,10 +137,15 @@ def usual_protocol(lines: Sequence[Line]) -> str:
     return max(sorted(set(protocols)), key=protocols.count)
 
 
-def _marked(line: Line, usual: str, marks: Marks) -> str:
+def _titled(line: Line, usual: str, marks: Marks) -> str:
     own = [found for runs in line.by_base.values() for found in runs]
     odd = [f"protocol {line.first.protocol_name}"] if line.first.protocol_name != usual else []
-    return "".join(marks.mark(note) for note in [*line.first.privileges, *odd, *cropped_of(own)])
+    return marked_title(line.title, [*line.first.privileges, *odd, *cropped_of(own)], marks)
+
+
+def marked_title(title: str, notes: Sequence[str], marks: Marks) -> str:
+    """Return a row's title with the marks of its notes; empty ones have none."""
+    return title + ",".join(filter(None, map(marks.mark, notes)))
 
 
 def cropped_of(measurements: Iterable[Measurement]) -> list[str]:
@@ -167,16 +183,12 @@ def _beside_preset(found: Measurement, has_presets: bool) -> str | None:
 
 
 def _cells(
-    lines: Sequence[Line], columns: Sequence[Column], significance: bool, reasons: Reasons, marks: Marks
+    lines: Sequence[Line], columns: Sequence[Column], significance: bool, reasons: Reasons, precision: Precision
 ) -> list[list[Cell]]:
     by_column = []
     for column in columns:
         runs = [line.by_base.get(column.split, []) for line in lines]
         why = [reasons.get((line.first.method.name, column.split), NOT_RUN) for line in lines]
         cells = [cell_of(own, column.metric, column.group, text) for own, text in zip(runs, why, strict=True)]
-        if significance:
-            cells = ranked_by_test(cells, pairs_of(runs, column.metric, column.group), column.metric)
-        else:
-            cells = ranked(cells, column.metric)
-        by_column.append(cells)
-    return [list(row) for row in zip(*with_notes(by_column, marks), strict=True)]
+        by_column.append(ranked_column(printed_with(precision, cells, column.metric), runs, column, significance))
+    return by_column

@@ -69,21 +69,29 @@ def usual_design(cells: Iterable[Cell]) -> str:
     return max(counts, key=lambda own: (counts[own], own[1]))[0] if counts else ""
 
 
-def spread_caption(cells: Sequence[Cell]) -> str:
-    """Return what a caption says of lists, seeds and ±, or "" where every cell is of one run."""
-    if all(cell.std is None for cell in cells):
+def spread_caption(cells: Sequence[Cell], has_std: bool = True) -> str:
+    """Return what a caption says of lists, seeds and ±, or "" where every cell is of one run.
+
+    Args:
+        cells: all cells of a table.
+        has_std: whether ± stands behind means.
+    """
+    several = [cell for cell in cells if cell.mean is not None and cell.count > 1]
+    if not several:
         return ""
     usual = usual_design(cells)
-    like = next((cell for cell in cells if cell.mean is not None and cell.design == usual), None)
-    if like is None or like.std is None:
-        over = "over lists, over seeds where there is one list"
-        return f"; {usual} unless marked; ± is the sample standard deviation {over}"
-    mean = (
-        "mean over the seeds of a list, then over lists,"
-        if len(like.lists) > 1 and like.count > len(like.lists)
-        else "mean"
-    )
-    return f"; {usual}: {mean} ± sample standard deviation over {like.unit} (n = {like.draws})"
+    like = [cell for cell in several if cell.design == usual]
+    spread = has_std and any(cell.std is not None for cell in several)
+    equal = "; no ± where all of them give the same numbers" if spread and any(c.std is None for c in several) else ""
+    if not like:
+        over = "; ± is the sample standard deviation over lists, over seeds where there is one list" if spread else ""
+        return f"; {usual} unless marked{over}{equal}"
+    nested = len(like[0].lists) > 1 and like[0].count > len(like[0].lists)
+    mean = "mean over the seeds of a list, then over lists" if nested else "mean"
+    if not spread:
+        return f"; {usual}: {mean}{'' if not has_std else ', without a deviation: all of them give the same numbers'}"
+    over = f"± sample standard deviation over {like[0].unit} (n = {like[0].draws})"
+    return f"; {usual}: {mean}{',' * nested} {over}{equal}"
 
 
 def with_notes(columns: Sequence[Sequence[Cell]], marks: Marks) -> list[list[Cell]]:

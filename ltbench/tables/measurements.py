@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from ltbench.core import sha256_of
 from ltbench.method import MethodInfo
 from ltbench.records.record import RunRecord
 from ltbench.tables.cells import Cell
+from ltbench.tables.groups import counts_in_words, members_of
 from ltbench.tables.lists import ListKey, by_list, lists_of, mean_of_lists, spread_of_lists, why_not_pooled
+from ltbench.tables.quantities import QUANTITIES, RESOURCES, RUN
 from ltbench.tables.settings import contaminants_of, recipe_of
 
 PRIVILEGES = {
@@ -45,7 +49,8 @@ class Measurement:
         contaminants: the noise of its training images in words.
         seed: the method's seed.
         members: group -> its categories.
-        values: metric -> group or category -> value in [0, 1], of the wanted metrics.
+        outcome: digest of all its metrics, which runs share where nothing was drawn anew.
+        values: metric -> group or category -> value in [0, 1], of the wanted metrics; resource -> `RUN` -> value.
         missing: metric -> group or category -> why there is no value.
         made_with: "ltbench", "torch", "device", "method" and "images" -> what the run was made with; images by split.
         cropped: what the protocol cuts off the test defects, as a footnote, or "".
@@ -62,6 +67,7 @@ class Measurement:
     split_sha256: str
     contaminants: str
     seed: int
+    outcome: str
     members: Mapping[str, tuple[str, ...]]
     values: Mapping[str, Mapping[str, float]]
     missing: Mapping[str, Mapping[str, str]]
@@ -89,10 +95,18 @@ class Measurement:
         return tuple(text for name, text in PRIVILEGES.items() if getattr(self.method, name))
 
 
-def measure(records: Iterable[RunRecord], metrics: Sequence[str], dataset: str | None = None) -> list[Measurement]:
+def measure(
+    records: Iterable[RunRecord], metrics: Sequence[str], dataset: str | None = None, ranges: Sequence[str] = ()
+) -> list[Measurement]:
     """Return what a table keeps of the records of a dataset, or of all; the rest of each can be forgotten at once.
 
     Equal contents are kept once, so that 10,000 records of a few methods take little memory.
+
+    Args:
+        records: the runs.
+        metrics: metrics and resources.
+        dataset: only runs on this one.
+        ranges: groups of categories by training images ("1-5") to take means over, beside High, Low and Avg.
     """
     shared: dict[str, Any] = {}
 
@@ -101,6 +115,11 @@ def measure(records: Iterable[RunRecord], metrics: Sequence[str], dataset: str |
 
     def kept(record: RunRecord) -> Measurement:
         spec = record.spec
+        members = {"high": record.high, "low": record.low, "avg": record.high + record.low}
+        members |= {own: members_of(own, record.counts) for own in ranges}
+        values, missing = {}, {}
+        for metric in metrics:
+            values[metric], missing[metric] = _values(record, metric, {own: members[own] for own in ranges})
         return Measurement(
             run=spec.hash,
             method=once(record.method),
@@ -113,14 +132,36 @@ def measure(records: Iterable[RunRecord], metrics: Sequence[str], dataset: str |
             split_sha256=spec.split_sha256,
             contaminants=once(_contaminants(record)),
             seed=spec.seed,
-            members=once({"high": record.high, "low": record.low, "avg": record.high + record.low}),
-            values={metric: record.metrics.get(metric, {}) for metric in metrics},
-            missing=once({metric: dict(record.missing.get(metric, {})) for metric in metrics}),
+            outcome=once(sha256_of(record.metrics)),
+            members=once(members),
+            values=values,
+            missing=once(missing),
             made_with=once(_made_with(record)),
             cropped=once(_cropped(record)),
         )
 
     return [kept(record) for record in records if dataset in (None, record.dataset)]
+
+
+def _values(
+    record: RunRecord, metric: str, ranges: Mapping[str, tuple[str, ...]]
+) -> tuple[Mapping[str, float], Mapping[str, str]]:
+    """Return the values of a metric or resource by group and category, and why there is none; with means over ranges.
+
+    As in `metrics.groups.aggregate`, a mean is over the categories that have the metric.
+    """
+    if metric in RESOURCES:
+        found = record.resources[metric]
+        return ({}, {RUN: "not recorded"}) if found is None else ({RUN: found}, {})
+    values, missing = dict(record.metrics.get(metric, {})), dict(record.missing.get(metric, {}))
+    for own, categories in ranges.items():
+        if present := [values[category] for category in categories if category in values]:
+            values[own] = math.fsum(present) / len(present)
+        elif categories:
+            missing[own] = missing.get(categories[0], "not computed")
+        else:
+            missing[own] = f"no category of {record.spec.split} has {counts_in_words(own)}"
+    return values, missing
 
 
 def _made_with(record: RunRecord) -> dict[str, str]:
@@ -180,10 +221,12 @@ class Line:
 
 
 def cell_of(measurements: Sequence[Measurement], metric: str, group: str, reason: str = NOT_RUN) -> Cell:
-    """Return the mean of one row and column over lists and seeds, in percent, or a cell that says why there is none.
+    """Return the mean of one row and column over lists and seeds, or a cell that says why there is none.
 
-    Two lists of one name, or two runs of one seed on a list, are never pooled: the cell says which runs they are.
+    Two lists of one name, or two runs of one seed on a list, are never pooled: the cell says which runs they are. Runs
+    whose every metric is the same drew nothing, and have no deviation.
     """
+    quantity = QUANTITIES[metric]
     if not measurements:
         return Cell(None, reason=reason)
     lists = by_list(measurements)
@@ -193,6 +236,7 @@ def cell_of(measurements: Sequence[Measurement], metric: str, group: str, reason
         runs=tuple(sorted(found.run for found in measurements)),
         lists=lists_of(lists),
         pooled=pooled_of(measurements),
+        digits=quantity.digits,
     )
     if why := why_not_pooled(lists):
         return replace(bare, reason=why)
@@ -202,5 +246,6 @@ def cell_of(measurements: Sequence[Measurement], metric: str, group: str, reason
             value = found.values.get(metric, {}).get(group)
             if value is None:
                 return replace(bare, reason=found.missing.get(metric, {}).get(group, "not computed"))
-            values.setdefault(key, []).append(100 * value)
-    return replace(bare, mean=mean_of_lists(values), std=spread_of_lists(values))
+            values.setdefault(key, []).append(quantity.scale * value)
+    is_drawn = quantity.is_resource or len({found.outcome for found in measurements}) > 1
+    return replace(bare, mean=mean_of_lists(values), std=spread_of_lists(values) if is_drawn else None)

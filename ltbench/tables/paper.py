@@ -6,14 +6,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ltbench.tables.captions import lower_caption, ranking_caption, subject_of
-from ltbench.tables.cells import GROUP_TITLES, METRIC_TITLES, Cell, Column, Marks, Placement, Table
-from ltbench.tables.comparison import check_metrics, cropped_of
+from ltbench.tables.cells import USUAL, Cell, Column, Marks, Placement, Precision, Table
+from ltbench.tables.comparison import cropped_of, marked_title
+from ltbench.tables.groups import group_title, parse_groups
 from ltbench.tables.layouts import Layout, LayoutColumn, LayoutRow
 from ltbench.tables.lists import spread_caption, with_notes
 from ltbench.tables.measurements import NOT_RUN, Measurement, Reasons, base_name, cell_of
 from ltbench.tables.paper_lines import PaperColumn, PaperLine, lines_of_row
 from ltbench.tables.published import Published, PublishedNumbers
-from ltbench.tables.ranking import pairs_of, ranked, ranked_by_test
+from ltbench.tables.quantities import QUANTITIES, RUN, check_quantities, printed_with
+from ltbench.tables.ranking import ranked_column
 
 NOT_HERE = "not in ltbench"
 OWN_DRAW = "images drawn by ltbench, not the authors' lists"
@@ -52,11 +54,12 @@ def fill(
         dataset: put the runs of this dataset in place of the paper's; it has no published numbers.
         splits: put these splits in place of the paper's.
         metrics: print these metrics in place of the paper's.
-        group: print this group of categories in place of the paper's; "all" for high, low and avg.
+        group: print these groups of categories in place of the paper's, separated by commas; "all" is all three.
         reasons: why runs are missing, beyond that they were not run.
 
     Raises:
         UnknownNameError: an unknown metric.
+        SpecError: no such group.
     """
     own = layout
     layout = _with_numbers(layout, metrics, group)
@@ -78,10 +81,12 @@ def _with_numbers(layout: Layout, metrics: Sequence[str], group: str | None) -> 
     """Return a layout with other metrics or groups, under the paper's headings where it has them."""
     if not metrics and group is None:
         return layout
-    check_metrics(metrics or list(layout.metrics))
-    heads = {metric: layout.metrics.get(metric, "") or METRIC_TITLES[metric] * (len(metrics) > 1) for metric in metrics}
-    groups = dict.fromkeys(GROUP_TITLES if group == "all" else (group,) * bool(group))
-    titled = {own: layout.groups.get(own, "") or GROUP_TITLES[own] for own in groups if own is not None}
+    check_quantities(metrics or list(layout.metrics))
+    heads = {
+        metric: layout.metrics.get(metric, "") or QUANTITIES[metric].title * (len(metrics) > 1) for metric in metrics
+    }
+    groups = () if group is None else parse_groups(group)
+    titled = {own: layout.groups.get(own, "") or group_title(own) for own in groups}
     changed = {"metrics": heads if set(heads) != set(layout.metrics) else {}}
     changed["groups"] = titled if set(titled) != set(layout.groups) else {}
     return layout.model_copy(update={name: value for name, value in changed.items() if value})
@@ -93,7 +98,14 @@ def wanted_cells(layout: Layout, dataset: str | None = None, splits: Sequence[st
     return {(row.method, base) for row in layout.rows if row.method is not None for base in bases}
 
 
-def table_of(filled: PaperTable, *, placement: Placement = "beside", significance: bool = False, name: str) -> Table:
+def table_of(
+    filled: PaperTable,
+    *,
+    placement: Placement = "beside",
+    significance: bool = False,
+    name: str,
+    precision: Precision = USUAL,
+) -> Table:
     """Return a filled layout as a table: ranked, with the published numbers, marks and footnotes.
 
     Args:
@@ -101,19 +113,21 @@ def table_of(filled: PaperTable, *, placement: Placement = "beside", significanc
         placement: where published values stand.
         significance: whether the best of a column are all that a paired test cannot tell apart.
         name: the layout's name.
+        precision: how exactly numbers are printed; what prints alike shares a rank.
     """
     marks = Marks()
     runs = [found for column in filled.columns for line in filled.lines for found in column.runs(line.runs)]
     protocol = _protocol(filled, runs)
     titles = [_titled(line, protocol, marks) for line in filled.lines]
     by_column = [
-        _finished(filled, place, column, marks, placement, significance) for place, column in enumerate(filled.columns)
+        _finished(filled, place, column, marks, placement, significance, precision)
+        for place, column in enumerate(filled.columns)
     ]
     by_column = with_notes(by_column, marks)
     rows = tuple((title, tuple(cells)) for title, cells in zip(titles, zip(*by_column, strict=True), strict=True))
     caption = f"{_subject(filled, runs)} Percent, protocol {protocol}"
-    caption += spread_caption([cell for cells in by_column for cell in cells])
-    caption += f". {ranking_caption(significance)}{lower_caption(filled.layout.metrics)}."
+    caption += spread_caption([cell for cells in by_column for cell in cells], precision.has_std)
+    caption += f". {ranking_caption(significance, filled.layout.metrics)}{lower_caption(filled.layout.metrics)}."
     if placement != "off" and filled.published:
         caption += " In parentheses: the published value, and measured minus published."
     columns = tuple(column.column for column in filled.columns)
@@ -145,11 +159,21 @@ def _columns(layout: Layout, dataset: str | None, splits: Sequence[str]) -> Iter
         variants = [LayoutColumn(title=title, split=title, parameters=shape.parameters) for title in titles]
     for of in variants:
         split, official = _moved(of.split, dataset), _moved(of.official, dataset)
-        for metric, metric_title in layout.metrics.items():
-            for group, group_title in layout.groups.items():
-                headings = tuple(filter(None, (of.title, metric_title, group_title)))
-                accepted = tuple(filter(None, (official, split)))
-                yield PaperColumn(Column(split or of.split, metric, group, headings), accepted, of)
+        accepted = tuple(filter(None, (official, split)))
+        for metric, group, titles in _headings(layout):
+            yield PaperColumn(Column(split or of.split, metric, group, (of.title, *titles)), accepted, of)
+
+
+def _headings(layout: Layout) -> Iterator[tuple[str, str, tuple[str, ...]]]:
+    """Yield the metric and group of each column of a split with its headings, as many for each column."""
+    found = [
+        (metric, group, (head, "" if group == RUN else layout.groups[group]))
+        for metric, head in layout.metrics.items()
+        for group in ((RUN,) if QUANTITIES[metric].is_resource else layout.groups)
+    ]
+    levels = [level for level in (0, 1) if any(titles[level] for _, _, titles in found)]
+    for metric, group, titles in found:
+        yield metric, group, tuple(titles[level] for level in levels)
 
 
 def _moved(split: str | None, dataset: str | None) -> str | None:
@@ -175,20 +199,22 @@ def _titled(line: PaperLine, usual: str, marks: Marks) -> str:
     odd = [f"protocol {name}" for name in protocols if name != usual]
     privileges = line.runs[0].privileges if line.runs else ()
     own = line.row.note if line.runs else ""
-    return line.title + "".join(marks.mark(note) for note in (own, *privileges, *odd, *cropped_of(line.runs)))
+    return marked_title(line.title, (own, *privileges, *odd, *cropped_of(line.runs)), marks)
 
 
 def _finished(
-    filled: PaperTable, place: int, column: PaperColumn, marks: Marks, placement: Placement, significance: bool
+    filled: PaperTable,
+    place: int,
+    column: PaperColumn,
+    marks: Marks,
+    placement: Placement,
+    significance: bool,
+    precision: Precision,
 ) -> list[Cell]:
     """Return the cells of a column with rank, marks and published values."""
-    cells = [line.cells[place] for line in filled.lines]
     runs = [column.runs(line.runs) for line in filled.lines]
-    if significance:
-        samples = pairs_of(runs, column.column.metric, column.column.group)
-        cells = ranked_by_test(cells, samples, column.column.metric)
-    else:
-        cells = ranked(cells, column.column.metric)
+    cells = printed_with(precision, [line.cells[place] for line in filled.lines], column.column.metric)
+    cells = ranked_column(cells, runs, column.column, significance)
     finished = []
     for number, (cell, own) in enumerate(zip(cells, runs, strict=True)):
         drawn = filled.published and column.is_own_draw(own)

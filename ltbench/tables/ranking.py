@@ -8,9 +8,9 @@ from statistics import fmean
 
 import numpy as np
 
-from ltbench.metrics.registry import is_lower_better
-from ltbench.tables.cells import Cell
+from ltbench.tables.cells import Cell, Column
 from ltbench.tables.measurements import Measurement
+from ltbench.tables.quantities import QUANTITIES, is_lowest_best
 
 ALPHA = 0.05
 """Level of the test."""
@@ -36,10 +36,13 @@ class Verdict:
 
 def ranked(cells: Sequence[Cell], metric: str) -> list[Cell]:
     """Return the cells of a column with the best two means marked; what prints alike shares a rank."""
-    means = {round(cell.mean, 2) for cell in cells if cell.mean is not None}
-    shown = sorted(means, reverse=not is_lower_better(metric))
+    means = [None if cell.mean is None else round(cell.mean, cell.digits) for cell in cells]
+    shown = sorted({mean for mean in means if mean is not None}, reverse=not is_lowest_best(metric))
     ranks = {value: rank for rank, value in enumerate(shown[:2], start=1)}
-    return [replace(cell, rank=ranks.get(round(cell.mean, 2), 0)) if cell.mean is not None else cell for cell in cells]
+    return [
+        replace(cell, rank=ranks.get(mean, 0)) if mean is not None else cell
+        for cell, mean in zip(cells, means, strict=True)
+    ]
 
 
 def ranked_by_test(cells: Sequence[Cell], samples: Sequence[Pairs], metric: str) -> list[Cell]:
@@ -52,7 +55,7 @@ def ranked_by_test(cells: Sequence[Cell], samples: Sequence[Pairs], metric: str)
         samples: the values behind each cell.
         metric: its id, which says whether the highest or the lowest mean is best.
     """
-    best_of = min if is_lower_better(metric) else max
+    best_of = min if is_lowest_best(metric) else max
     places = [place for place, cell in enumerate(cells) if cell.mean is not None]
     if not places:
         return list(cells)
@@ -60,9 +63,26 @@ def ranked_by_test(cells: Sequence[Cell], samples: Sequence[Pairs], metric: str)
     others = [place for place in places if place != best]
     verdicts = dict(zip(others, compare(samples[best], [samples[place] for place in others]), strict=True))
     first = {best, *(place for place, verdict in verdicts.items() if verdict.p >= ALPHA)}
-    rest = {place: round(cells[place].mean or 0.0, 2) for place in places if place not in first}
+    rest = {place: round(cells[place].mean or 0.0, cells[place].digits) for place in places if place not in first}
     ranks = dict.fromkeys(first, 1) | {place: 2 for place, mean in rest.items() if mean == best_of(rest.values())}
     return [replace(cell, rank=ranks.get(place, 0)) for place, cell in enumerate(cells)]
+
+
+def ranked_column(
+    cells: Sequence[Cell], rows: Sequence[Sequence[Measurement]], column: Column, significance: bool
+) -> list[Cell]:
+    """Return the cells of a column with their ranks.
+
+    Args:
+        cells: the column.
+        rows: the runs behind each cell.
+        column: what it holds.
+        significance: whether the best are all that a paired test cannot tell apart; what runs took is not tested, since
+            it has no values by category.
+    """
+    if not significance or QUANTITIES[column.metric].is_resource:
+        return ranked(cells, column.metric)
+    return ranked_by_test(cells, pairs_of(rows, column.metric, column.group), column.metric)
 
 
 def compare(best: Pairs, others: Sequence[Pairs]) -> list[Verdict]:

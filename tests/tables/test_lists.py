@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from ltbench.records.record import RunRecord
-from ltbench.tables.cells import Cell, Table
+from ltbench.tables.cells import Cell, Precision, Table
 from ltbench.tables.comparison import make_table
 from ltbench.tables.lists import OTHER_LISTS
 from ltbench.tables.measurements import base_name, measure
@@ -59,6 +59,45 @@ def test_one_list_spreads_over_its_seeds(make_record: MakeRecord) -> None:
     assert _cell(table).std == pytest.approx(2)
     assert "; 1 list x 3 seeds: mean ± sample standard deviation over seeds (n = 3)." in table.caption
     assert "±" not in _table(_grid(make_record, values={1: (0.8,)})).caption
+
+
+def test_nothing_drawn_has_no_deviation(make_record: MakeRecord) -> None:
+    """A method that gives the same numbers under every seed had "± 0.00", as if it had been drawn anew."""
+    same = _grid(make_record, "same", {1: (0.8, 0.8, 0.8)})
+    table = _table(same)
+    assert (_cell(table, "Same").std, _cell(table, "Same").count) == (None, 3)
+    assert "; 1 list x 3 seeds: mean, without a deviation: all of them give the same numbers." in table.caption
+    both = _table([*same, *_grid(make_record, "m", {1: VALUES[1]})])
+    assert _cell(both, "Same").std is None and _cell(both).std == pytest.approx(2)
+    assert "over seeds (n = 3); no ± where all of them give the same numbers." in both.caption
+    lists = _table(_grid(make_record, "m", {1: (0.8,), 2: (0.8,)}))
+    assert _cell(lists).std is None, "lists of all images are the same images"
+
+
+def test_what_was_drawn_keeps_a_deviation_of_zero(make_record: MakeRecord) -> None:
+    """An image AUROC of 100 % under every seed is a finding where other metrics differ."""
+    records = [
+        replace(own, metrics={**own.metrics, "pixel_auroc": {"avg": 0.9 + own.spec.seed / 100}})
+        for own in _grid(make_record, values={1: (1.0, 1.0, 1.0)})
+    ]
+    assert _cell(_table(records)).std == 0
+
+
+def test_means_without_their_deviation_say_what_they_are_over(make_record: MakeRecord) -> None:
+    runs = measure(_grid(make_record), ["image_auroc"])
+    table = make_table(runs, metrics=["image_auroc"], precision=Precision(1, has_std=False))
+    assert (_cell(table).std, _cell(table).digits) == (None, 1)
+    assert "; 2 lists x 3 seeds: mean over the seeds of a list, then over lists." in table.caption
+
+
+def test_what_prints_alike_shares_a_rank(make_record: MakeRecord) -> None:
+    runs = measure(
+        [make_record("a", values={"image_auroc": 0.9041}), make_record("b", values={"image_auroc": 0.9039})],
+        ["image_auroc"],
+    )
+    for digits, ranks in ((0, [1, 1]), (1, [1, 1]), (2, [1, 2])):
+        table = make_table(runs, metrics=["image_auroc"], precision=Precision(digits))
+        assert [cells[0].rank for _, cells in table.rows] == ranks, digits
 
 
 def test_a_list_that_was_run_more_often_counts_once_and_is_marked(make_record: MakeRecord) -> None:
