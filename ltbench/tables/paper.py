@@ -160,8 +160,8 @@ def _columns(layout: Layout, dataset: str | None, splits: Sequence[str]) -> Iter
     for of in variants:
         split, official = _moved(of.split, dataset), _moved(of.official, dataset)
         accepted = tuple(filter(None, (official, split)))
-        for metric, group, titles in _headings(layout):
-            yield PaperColumn(Column(split or of.split, metric, group, (of.title, *titles)), accepted, of)
+        for metric, group, heads in _headings(layout):
+            yield PaperColumn(Column(split or of.split, metric, group, (of.title, *heads)), accepted, of)
 
 
 def _headings(layout: Layout) -> Iterator[tuple[str, str, tuple[str, ...]]]:
