@@ -100,7 +100,7 @@ def table(
 
       ltbench table --paper tailedcore-1 --dataset parts --metric image_auroc,pixel_aupro_30 --group avg
     """
-    from ltbench.console.tables import print_table
+    from ltbench.console.tables import chosen_format, print_table
     from ltbench.sweeps.gaps import failed_cells, inapplicable_cells
     from ltbench.tables.arrangement import sorted_by, turned
     from ltbench.tables.cells import Precision
@@ -114,7 +114,7 @@ def table(
     metrics = [name.strip() for name in (METRICS if metric is None else metric).split(",") if name.strip()]
     check_quantities(metrics)
     ranges = () if group is None else counted(parse_groups(group))
-    precision = Precision(digits, not no_std)
+    form, precision = chosen_format(form, out), Precision(digits, not no_std)
     if paper is not None:
         layout = layout_named(paper)
         chosen = () if metric is None else metrics

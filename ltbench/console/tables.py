@@ -20,28 +20,35 @@ from ltbench.tables.claims import Verdict
 _COLOURS = {"agrees": "green", "differs": "red", "doubtful": "yellow"}
 
 
+def chosen_format(form: Format | None, out: Path | None) -> Format:
+    """Return the format to print in: the one asked for, else what the file's name or standard output says.
+
+    Raises:
+        SpecError: the file's name says no format.
+    """
+    return format_of(form, out, open_console().file.isatty())
+
+
 def print_table(
-    table: Table, form: Format | None, *, per: Per | None = None, width: float | None = None, out: Path | None = None
+    table: Table, form: Format, *, per: Per | None = None, width: float | None = None, out: Path | None = None
 ) -> None:
     """Print a table, or write it to a file and print its path.
 
     Args:
         table: the table.
-        form: the format; text on a terminal, else Markdown, if it is None.
+        form: the format.
         per: whether each metric or split has a table of its own.
         width: columns of text, points of a LaTeX document's text.
-        out: the file, whose suffix is a format if `form` is None.
+        out: the file.
 
     Raises:
-        SpecError: the file's name says no format.
         DataError: the file cannot be written.
     """
-    console = open_console()
-    form = format_of(form, out, console.file.isatty())
     if out is not None:
         write_output(out, render(table, form, per=per, width=width).encode("utf-8"))
         say(out)
     elif form == "text":
+        console = open_console()
         for line in styled_lines(table, per, console.width if width is None else int(width)):
             console.print(line, soft_wrap=True, highlight=False)
     else:

@@ -16,8 +16,7 @@ from ltbench.errors import SpecError
 from ltbench.render import format_of, render
 from ltbench.render.fitting import broken
 from ltbench.render.latex import SMALLEST
-
-from ltbench.render.latex import escape_latex  # isort: skip
+from ltbench.render.latex_text import escape_latex
 from ltbench.render.letters import text_width
 from ltbench.render.terminal import styled_lines
 from ltbench.tables.arrangement import turned
