@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from ltbench.figures.series import Series, TooFewRunsError, axis_title, names_of, series_of, shared_title
-from ltbench.figures.style import drawing, legend_below, looks, panels
+from ltbench.figures.style import drawing, label_panels, legend_below, looks, panels
 from ltbench.records.record import RunRecord
 from ltbench.runs.examination import CURVE
 from ltbench.tables.cells import GROUP_TITLES
@@ -39,8 +39,7 @@ def draw_learning(records: Sequence[RunRecord], metric: str = "image_auroc") -> 
                 panel.plot(list(points), list(points.values()), label=name, **look[name].options())
             panel.set_title(title, fontsize=9)
             panel.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes[0].set_ylabel(label)
-        axes[1].set_xlabel("epoch")
+        label_panels(axes, "epoch", label)
         figure.suptitle(shared_title(series), fontsize=9)
         legend_below(figure, axes[-1], columns=3)
     return figure

@@ -7,6 +7,7 @@ import math
 import textwrap
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -92,6 +93,19 @@ def looks(names: Sequence[Name]) -> dict[Name, Look]:
     }
 
 
+_IS_STACKED: ContextVar[bool] = ContextVar("panels stand below one another", default=False)
+
+
+@contextmanager
+def stacked_panels() -> Iterator[None]:
+    """Draw the panels of figures below one another, as narrow screens need them."""
+    token = _IS_STACKED.set(True)
+    try:
+        yield
+    finally:
+        _IS_STACKED.reset(token)
+
+
 @contextmanager
 def drawing() -> Iterator[None]:
     """Draw in ltbench's style, whatever the user's matplotlib settings are."""
@@ -102,10 +116,24 @@ def drawing() -> Iterator[None]:
 
 
 def panels(count: int, width: float = 3.2, height: float = 3.0, **options: Any) -> tuple[Figure, list[Axes]]:
-    """Return a figure with panels side by side; call it inside `drawing`."""
-    figure = Figure(figsize=(width * count + 0.6, height), layout="constrained")
-    axes = figure.subplots(1, count, squeeze=False, **options)[0]
-    return figure, list(axes)
+    """Return a figure with panels side by side, or below one another in `stacked_panels`; call it inside `drawing`."""
+    rows, columns = (count, 1) if _IS_STACKED.get() else (1, count)
+    figure = Figure(figsize=(width * columns + 0.6, height * rows), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False, **options)
+    return figure, list(axes.flat)
+
+
+def label_panels(axes: Sequence[Axes], x: str, y: str) -> None:
+    """Label panels that share their axes: once if they are side by side, each y axis if they are stacked."""
+    if not _IS_STACKED.get():
+        axes[len(axes) // 2].set_xlabel(x)
+        axes[0].set_ylabel(y)
+        return
+    figure = axes[0].get_figure(root=True)
+    assert figure is not None  # of panels
+    axes[-1].set_xlabel(textwrap.fill(x, int(figure.get_figwidth() * LETTERS_AN_INCH)))
+    for panel in axes:
+        panel.set_ylabel(y)
 
 
 def plain_log(axis: Axis) -> None:

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ltbench.figures.series import TooFewRunsError, axis_title, series_of
-from ltbench.figures.style import Look, drawing, legend_below, looks, panels
+from ltbench.figures.style import Look, drawing, label_panels, legend_below, looks, panels
 from ltbench.figures.trend_lines import Axis, Line, Place, Trends, measured_trends, printed_trends, realised
 from ltbench.records.record import RunRecord
 from ltbench.tables.cells import GROUP_TITLES
@@ -84,8 +84,7 @@ def _draw(records: Sequence[RunRecord], metric: str, published: Sequence[Publish
                 _plot(panel, points, group, name, look[line], linestyle=":", markerfacecolor="white")
             panel.set_title(title, fontsize=9)
             _scale(panel, axis, [x for points in (*lines.values(), *hollow.values()) for x in points])
-        axes[0].set_ylabel(label)
-        axes[1].set_xlabel(_X_TITLES[axis])
+        label_panels(axes, _X_TITLES[axis], label)
         told = realised(series) if axis == "imbalance" else ""
         legend_below(figure, axes[-1], columns=3, caption=_caption(datasets, told, measured, printed))
     return figure

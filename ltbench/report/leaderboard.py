@@ -16,6 +16,7 @@ from ltbench.tables.measurements import Line, Measurement, cell_of, measure
 from ltbench.tables.paper import fill
 from ltbench.tables.published import PublishedNumbers
 from ltbench.tables.ranking import ranked
+from ltbench.tables.settings import dataset_title
 
 Plain = dict[str, Any]
 """JSON values, which the page's script reads."""
@@ -32,6 +33,9 @@ def leaderboard(records: Sequence[RunRecord], numbers: PublishedNumbers) -> Plai
     rows = [
         _row(line, base, found, by_run, printed) for line in lines_of(measured) for base, found in line.by_base.items()
     ]
+    by_base: dict[str, list[Measurement]] = {}
+    for found in measured:
+        by_base.setdefault(found.base, []).append(found)
     _rank(rows)
     _tell_lists(rows)
     used = [metric for metric in METRIC_TITLES if any(metric in row["cells"] for row in rows)]
@@ -39,9 +43,21 @@ def leaderboard(records: Sequence[RunRecord], numbers: PublishedNumbers) -> Plai
         "metrics": [[metric, METRIC_TITLES[metric]] for metric in used],
         "lower_is_better": [metric for metric in used if is_lower_better(metric)],
         "groups": [[group, title, GROUP_MEANINGS[group]] for group, title in GROUP_TITLES.items()],
+        "sets": {base: _told_of(own) for base, own in sorted(by_base.items())},
         "rows": sorted(rows, key=lambda row: (row["dataset"], row["split"], row["method"])),
         "runs": {run: _run(record) for run, record in sorted(by_run.items())},
     }
+
+
+def _told_of(runs: Sequence[Measurement]) -> str:
+    """Return what the training lists of a split are: data set, categories, realised imbalance, contaminants."""
+    first = runs[0]
+    imbalance = statistics.fmean(own[0].imbalance for own in by_list(runs).values())
+    categories = len(first.members["avg"])
+    return (
+        f"{dataset_title(first.dataset)}, {categories} categor{'y' if categories == 1 else 'ies'}, "
+        f"imbalance {imbalance:.3g}, {first.contaminants}"
+    )
 
 
 def _row(

@@ -87,13 +87,13 @@ def write_page(page: str, folder: Path) -> Path:
     return target
 
 
-def _papers(records: Sequence[RunRecord], reasons: Reasons) -> list[tuple[str, str, bool, Markup]]:
-    """Return the published tables: name, caption, whether a number in it was measured, and the table."""
+def _papers(records: Sequence[RunRecord], reasons: Reasons) -> list[tuple[str, Markup]]:
+    """Return the published tables that have runs in them: name and table."""
     numbers, made = published_numbers(), []
     for name, layout in layouts().items():
         filled = fill(layout, measure(records, list(layout.metrics)), numbers, reasons=reasons)
-        has_runs = any(line.runs for line in filled.lines)
-        made.append((name, layout.caption, has_runs, Markup(fragment(table_of(filled, placement="below", name=name)))))
+        if any(line.runs for line in filled.lines):
+            made.append((name, Markup(fragment(table_of(filled, placement="below", name=name)))))
     return made
 
 

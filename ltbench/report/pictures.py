@@ -22,7 +22,7 @@ from ltbench.figures.examples import SavedMaps, one_of_each_defect, worst
 from ltbench.figures.heatmaps import Picture, panels_of, told_of
 from ltbench.figures.learning import draw_learning
 from ltbench.figures.series import TooFewRunsError
-from ltbench.figures.style import as_bytes
+from ltbench.figures.style import as_bytes, stacked_panels
 from ltbench.figures.trends import draw_imbalance, draw_noise
 from ltbench.records.record import MAPS, RunRecord, run_folder
 from ltbench.tables.measurements import base_name
@@ -35,11 +35,15 @@ QUALITY = 78
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """A picture as a data URI, what it shows, and the heading that it stands below."""
+    """A picture as a data URI, what it shows, and the heading that it stands below.
+
+    A figure of several panels has a second one for narrow screens, in which they stand below one another.
+    """
 
     uri: str
     text: str
     heading: str = ""
+    narrow: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +96,15 @@ def _figure(problems: list[str], draw: Callable[[], Figure], heading: str, text:
     except SpecError as error:
         problems.append(f"No figure of {text}, {heading}: {error}")
         return
-    yield Shown(_uri(as_bytes(figure, ".svg"), "image/svg+xml"), f"{text}, {heading}", heading)
+    narrow = ""
+    if len(figure.axes) > 1:
+        with stacked_panels():
+            narrow = _svg(draw())
+    yield Shown(_svg(figure), f"{text}, {heading}", heading, narrow)
+
+
+def _svg(figure: Figure) -> str:
+    return _uri(as_bytes(figure, ".svg"), "image/svg+xml")
 
 
 def _grouped(records: Sequence[RunRecord], key: Callable[[RunRecord], str]) -> list[tuple[str, list[RunRecord]]]:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ltbench.core import sha256_of
+from ltbench.core import imbalance_of, sha256_of
 from ltbench.method import MethodInfo
 from ltbench.records.record import RunRecord
 from ltbench.tables.cells import Cell
@@ -47,6 +47,7 @@ class Measurement:
         split: the split's name.
         split_sha256: the split's identity.
         contaminants: the noise of its training images in words.
+        imbalance: the largest over the smallest category, in normal training images.
         seed: the method's seed.
         members: group -> its categories.
         outcome: digest of all its metrics, which runs share where nothing was drawn anew.
@@ -66,6 +67,7 @@ class Measurement:
     split: str
     split_sha256: str
     contaminants: str
+    imbalance: float
     seed: int
     outcome: str
     members: Mapping[str, tuple[str, ...]]
@@ -131,6 +133,7 @@ def measure(
             split=spec.split,
             split_sha256=spec.split_sha256,
             contaminants=once(_contaminants(record)),
+            imbalance=imbalance_of(record.counts),
             seed=spec.seed,
             outcome=once(sha256_of(record.metrics)),
             members=once(members),

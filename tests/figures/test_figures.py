@@ -22,7 +22,7 @@ from ltbench.figures.curves import draw_curves, mean_precision_recall, mean_roc
 from ltbench.figures.learning import draw_learning
 from ltbench.figures.profiles import draw_profiles
 from ltbench.figures.series import names_of, series_of
-from ltbench.figures.style import COLOURS, as_bytes, looks, save
+from ltbench.figures.style import COLOURS, as_bytes, looks, save, stacked_panels
 from ltbench.figures.trends import draw_imbalance, draw_noise
 from ltbench.method import MethodInfo
 from ltbench.protocols import PROTOCOLS
@@ -339,6 +339,27 @@ def test_a_figure_grows_with_its_legend(make_record: MakeRecord) -> None:
         assert extent.x1 <= figure.bbox.x1, "no label is cut off"
         assert figure.axes[0].get_window_extent().height > 150
     assert many.get_figheight() > few.get_figheight()
+
+
+def test_stacked_panels_stand_below_one_another_and_are_the_same_lines(make_record: MakeRecord) -> None:
+    records = [_record(make_record, f"parts_{profile}") for profile in ("full", "step4")]
+    for draw in (draw_imbalance, draw_curves):
+        figure = draw(records)
+        with stacked_panels():
+            stacked = draw(records)
+        assert len(figure.axes) == len(stacked.axes) > 1
+        for flat, tall in zip(figure.axes, stacked.axes, strict=True):
+            lines = [[own.get_xydata() for own in axes.get_lines()] for axes in (flat, tall)]
+            assert all(np.array_equal(*both) for both in zip(*lines, strict=True))
+        tops = [axes.get_position().y1 for axes in stacked.axes]
+        assert tops == sorted(tops, reverse=True) and len({axes.get_position().x0 for axes in stacked.axes}) == 1
+        assert stacked.get_figwidth() < figure.get_figwidth()
+        assert all(axes.get_ylabel() for axes in stacked.axes)
+        drawn = as_bytes(stacked, ".svg")  # which lays it out
+        assert drawn and all(axes.xaxis.label.get_window_extent().x0 >= 0 for axes in stacked.axes)
+        width = stacked.get_figwidth() * stacked.dpi
+        assert all(axes.xaxis.label.get_window_extent().x1 <= width for axes in stacked.axes)
+    assert draw_imbalance(records).get_figwidth() > 9, "only within the block"
 
 
 def test_series_are_named_by_what_differs(make_record: MakeRecord) -> None:

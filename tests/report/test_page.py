@@ -19,6 +19,7 @@ from ltbench.records.record import RunRecord, read_record
 from ltbench.report.leaderboard import leaderboard
 from ltbench.report.page import make_page, write_page
 from ltbench.report.pictures import galleries
+from ltbench.tables.layouts import layouts
 from ltbench.tables.published import published_numbers
 from tests.report.conftest import HOSTILE, write_records
 
@@ -99,6 +100,29 @@ def test_rows_hold_means_reasons_and_published_numbers(records: list[RunRecord])
     assert "published" not in plain["cells"]["image_auroc"]["avg"]
     assert rows["parts_step4", HOSTILE]["privileges"] == ["told the category of every image"]
     assert json.loads(json.dumps(data, allow_nan=False)) == data
+
+
+def test_training_sets_tell_their_imbalance_and_contaminants(records: list[RunRecord]) -> None:
+    counts = {"bolt": {"normal": 30, "contaminant": 9}, "nut": {"normal": 4, "contaminant": 0}}
+    tailed = replace(records[2], counts=counts, high=("bolt",), low=("nut",))
+    told = leaderboard([records[0], tailed], published_numbers())["sets"]
+    assert told == {
+        "mvtec_k4_noisy10": "MVTec AD, 1 category, imbalance 1, 10 % contaminants",
+        "parts_step4": "parts, 2 categories, imbalance 7.5, no contaminants",
+    }
+
+
+def test_layouts_without_runs_are_not_shown(records: list[RunRecord], tmp_path: Path) -> None:
+    shown = re.findall(r"<summary>((?:ltad|tailedcore)-\d)</summary>", make_page(records, tmp_path))
+    assert shown and set(shown) < set(layouts()) and "ltad-3" not in shown
+    page = make_page(records[2:], tmp_path)
+    assert "No run is on a training set of a published table." in page and "TailedCore, Table" not in page
+
+
+def test_seeds_that_change_nothing_are_no_spread(records: list[RunRecord]) -> None:
+    again = replace(records[2], spec=replace(records[2].spec, seed=7))
+    (row,) = leaderboard([records[2], again], published_numbers())["rows"]
+    assert (row["over"], row["cells"]["image_auroc"]["avg"].get("std")) == ("1 list x 2 seeds", None)
 
 
 def test_two_lists_of_one_name_are_no_number(records: list[RunRecord]) -> None:

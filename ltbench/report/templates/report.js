@@ -11,6 +11,7 @@
   const groups = data.groups.map(([id]) => id);
   const titles = Object.fromEntries([...data.metrics, ...data.groups].map(([id, title]) => [id, title]));
   const sort = { key: null, ascending: false };
+  const narrow = matchMedia("(max-width: 30rem)");
 
   // All text comes from records and is set as text, never as markup.
   const make = (tag, attributes = {}, ...children) => {
@@ -48,7 +49,7 @@
   };
 
   const value = (row, key) => {
-    if (key === "method" || key === "split") return row[key];
+    if (key === "method") return row.method;
     if (key === "seeds") return row.seeds;
     const [metric, group] = key.split(" ");
     return row.cells[metric]?.[group]?.mean;
@@ -67,13 +68,14 @@
     return make("th", { scope: "col", "aria-sort": active ? (sort.ascending ? "ascending" : "descending") : "none", ...extra }, button);
   };
 
-  const lowestFirst = (key) => key === "method" || key === "split" || data.lower_is_better.includes(key.split(" ")[0]);
+  const lowestFirst = (key) => key === "method" || data.lower_is_better.includes(key.split(" ")[0]);
 
   const sortBy = (key) => {
     sort.ascending = sort.key === key ? !sort.ascending : lowestFirst(key);
     sort.key = key;
     draw();
     board.querySelector(`thead button[data-key="${CSS.escape(key)}"]`).focus();
+    board.parentElement.scrollLeft = 0;
   };
 
   const number = (row, { metric, group }) => {
@@ -88,29 +90,40 @@
     return make("td", {}, make("button", { type: "button", class: style, "aria-label": label, onclick: show }, spread(cell)));
   };
 
-  const draw = () => {
-    const shown = columns();
-    const several = new Set(shown.map((column) => column.metric)).size > 1;
-    const rows = data.rows.filter((row) => ["dataset", "split", "method"].every((name) => [ALL, row[name]].includes(chosen(name))));
-    if (sort.key !== null && !["method", "split", "seeds", ...shown.map((column) => column.key)].includes(sort.key)) sort.key = null;
-    if (sort.key === null) {
-      const { key } = shown[shown.length - 1];
+  // The columns behind the method; on a narrow screen the one that is sorted by comes first.
+  const shownColumns = () => {
+    const numbers = columns();
+    const several = new Set(numbers.map((column) => column.metric)).size > 1 || numbers.length === 1;
+    const shown = numbers.map((column) => ({ key: column.key, title: (several ? titles[column.metric] + " " : "") + titles[column.group], cell: (row) => number(row, column) }));
+    shown.push({ key: "seeds", title: "Lists x seeds", cell: (row) => make("td", {}, row.design) });
+    if (sort.key === null || !["method", ...shown.map((column) => column.key)].includes(sort.key)) {
+      const { key } = numbers[numbers.length - 1];
       Object.assign(sort, { key, ascending: lowestFirst(key) });
     }
+    if (narrow.matches) shown.sort((a, b) => (b.key === sort.key) - (a.key === sort.key));
+    return shown;
+  };
+
+  const line = (row, shown) => make("tr", {},
+    make("th", { scope: "row" }, row.method, make("span", { class: "sub" }, [row.protocol, ...row.privileges, ...row.notes].join(", "))),
+    ...shown.map((column) => column.cell(row)),
+    make("td", {}, make("button", { type: "button", class: "more", "aria-label": `Categories of ${row.method} on ${row.split}`, onclick: () => categories(row) }, String(Object.keys(row.sizes).length))));
+
+  const trainingSet = (split, rows, shown) => make("tbody", {},
+    make("tr", { class: "set" }, make("th", { scope: "rowgroup", colspan: shown.length + 2 }, make("span", { class: "wide" }, split, make("span", { class: "sub" }, data.sets[split])))),
+    ...rows.filter((row) => row.split === split).map((row) => line(row, shown)));
+
+  const draw = () => {
+    const shown = shownColumns();
+    const rows = data.rows.filter((row) => ["dataset", "split", "method"].every((name) => [ALL, row[name]].includes(chosen(name))));
     rows.sort(compare);
     board.tHead.replaceChildren(make("tr", {},
-      header("method", "Method"), header("split", "Training set", { class: "text" }),
-      ...shown.map((column) => header(column.key, (several || shown.length === 1 ? titles[column.metric] + " " : "") + titles[column.group])),
-      header("seeds", "Lists x seeds"), make("th", { scope: "col" }, "Categories")));
-    board.tBodies[0].replaceChildren(...rows.map((row) => make("tr", {},
-      make("th", { scope: "row" }, row.method, make("span", { class: "sub narrow" }, row.split), make("span", { class: "sub" }, [row.protocol, ...row.privileges, ...row.notes].join(", "))),
-      make("td", { class: "text" }, row.split),
-      ...shown.map((column) => number(row, column)),
-      make("td", {}, row.design),
-      make("td", {}, make("button", { type: "button", class: "more", "aria-label": `Categories of ${row.method} on ${row.split}`, onclick: () => categories(row) }, String(Object.keys(row.sizes).length))))));
+      header("method", "Method"), ...shown.map((column) => header(column.key, column.title)), make("th", { scope: "col" }, "Categories")));
+    for (const body of [...board.tBodies]) body.remove();
+    board.append(...distinct(rows.map((row) => row.split)).map((split) => trainingSet(split, rows, shown)));
     const [metric, group] = sort.key.split(" ");
-    const by = group ? `${titles[metric]} ${titles[group]}` : { method: "method", split: "training set", seeds: "runs" }[metric];
-    status.textContent = `${rows.length} of ${data.rows.length} rows, sorted by ${by}, ${sort.ascending ? "lowest" : "highest"} first.`;
+    const by = group ? `${titles[metric]} ${titles[group]}` : { method: "method", seeds: "runs" }[metric];
+    status.textContent = `${rows.length} of ${data.rows.length} rows, in each training set sorted by ${by}, ${sort.ascending ? "lowest" : "highest"} first.`;
   };
 
   const open = (title, ...content) => {
@@ -164,6 +177,7 @@
     root.dataset.theme = dark ? "light" : "dark";
   });
   form.addEventListener("change", (event) => { if (event.target.name === "dataset") offerSplits(); draw(); });
+  narrow.addEventListener("change", () => draw());
   form.addEventListener("submit", (event) => event.preventDefault());
 
   fill("dataset", named(distinct(data.rows.map((row) => row.dataset)), "all"));
