@@ -56,7 +56,7 @@ def table(
     significance: Annotated[
         bool, typer.Option("--significance", help="Bold is all that a paired test cannot tell from the best.")
     ] = False,
-    digits: Annotated[int, typer.Option(min=0, max=10, help="Decimals of percentages.")] = 2,
+    digits: Annotated[int, typer.Option(min=0, max=10, help="Decimals of percentages; a CSV has four.")] = 2,
     no_std: Annotated[bool, typer.Option("--no-std", help="Leave out ±.")] = False,
     sort: Annotated[
         str | None,
@@ -114,7 +114,7 @@ def table(
     metrics = [name.strip() for name in (METRICS if metric is None else metric).split(",") if name.strip()]
     check_quantities(metrics)
     ranges = () if group is None else counted(parse_groups(group))
-    form, precision = chosen_format(form, out), Precision(digits, not no_std)
+    form, precision = chosen_format(form, out, per, width), Precision(digits, not no_std)
     if paper is not None:
         layout = layout_named(paper)
         chosen = () if metric is None else metrics

@@ -9,7 +9,7 @@ from pathlib import Path
 from ltbench.atomic import write_output
 from ltbench.console.output import escape, new_table, open_console, print_json, say, write
 from ltbench.errors import SpecError
-from ltbench.render import Format, format_of, render
+from ltbench.render import Format, check_options, format_of, render
 from ltbench.render.terminal import styled_lines
 from ltbench.render.text import signed
 from ltbench.tables.agreement import Agreement
@@ -20,13 +20,15 @@ from ltbench.tables.claims import Verdict
 _COLOURS = {"agrees": "green", "differs": "red", "doubtful": "yellow"}
 
 
-def chosen_format(form: Format | None, out: Path | None) -> Format:
+def chosen_format(form: Format | None, out: Path | None, per: Per | None, width: float | None) -> Format:
     """Return the format to print in: the one asked for, else what the file's name or standard output says.
 
     Raises:
-        SpecError: the file's name says no format.
+        SpecError: the file's name says no format, or the format would pass over an option.
     """
-    return format_of(form, out, open_console().file.isatty())
+    found = format_of(form, out, open_console().file.isatty())
+    check_options(found, per, width)
+    return found
 
 
 def print_table(

@@ -26,9 +26,13 @@ def render(table: Table, form: Format, *, per: Per | None = None, width: float |
     Args:
         table: the table.
         form: the format.
-        per: whether each metric or split has a table of its own; a CSV, which has a line a cell, is the same.
+        per: whether each metric or split has a table of its own; a CSV cannot.
         width: columns of a text, points of the text of a LaTeX document; the others have none.
+
+    Raises:
+        SpecError: an option that the format would pass over.
     """
+    check_options(form, per, width)
     if form == "csv":
         return listing(table)
     if form == "latex":
@@ -36,6 +40,14 @@ def render(table: Table, form: Format, *, per: Per | None = None, width: float |
     if form == "text":
         return text(table, per, COLUMNS if width is None else int(width))
     return markdown(table, per) if form == "markdown" else html(table, per)
+
+
+def check_options(form: Format, per: Per | None, width: float | None) -> None:
+    """Raise `SpecError` for an option that a format would pass over."""
+    if width is not None and form not in ("text", "latex"):
+        raise SpecError(f"Expected --width with text or latex, got {form}, which has none. Leave it out.")
+    if per is not None and form == "csv":
+        raise SpecError("Expected --per with tables, got csv, which has a line a cell. Leave it out.")
 
 
 def format_of(form: Format | None, out: Path | None, is_terminal: bool) -> Format:

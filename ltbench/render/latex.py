@@ -38,9 +38,9 @@ def latex(table: Table, per: Per | None = None, width: float = PAGE) -> str:
 
 
 def _cell_width(placement: Placement, cell: Cell) -> float:
-    measured = text_width(number(cell), is_bold=cell.rank == 1) + text_width(cell.mark)
+    own = text_width(number(cell), is_bold=cell.rank == 1) + text_width(cell.mark)
     printed = text_width(published(cell, str, str)) if placement != "off" else 0.0
-    return max(measured, printed) if placement == "below" else measured + (text_width(" ") + printed) * (printed > 0)
+    return max(own, printed) if placement == "below" else own + (text_width(" ") + printed) * (printed > 0)
 
 
 def _float(table: Table, ruler: Ruler, width: float) -> str:

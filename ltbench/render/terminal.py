@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Literal
 
 from rich.cells import cell_len
 from rich.text import Text
@@ -73,23 +74,26 @@ def _table_lines(table: Table, ruler: Ruler) -> Iterator[Text]:
 
 
 def _heading_lines(level: Sequence[tuple[str, ...]], sizes: Measured, corner: str) -> Iterator[Text]:
-    """Yield a level of headings: broken into lines, centred above several columns with a rule, else at their right."""
+    """Yield a level of headings, broken into lines: centred above several columns with a rule, else at the right."""
+    heads = spans(level)
+    has_rules = any(count > 1 for _, count in heads)
     stacks, first = [], 0
-    for head, count in spans(level):
+    for head, count in heads:
         width = int(sizes.span(first, count))
-        lines = [line.center(width) if count > 1 else line.rjust(width) for line in broken(head, width, cell_len)]
-        stacks.append(lines + [RULE * width] * (count > 1))
+        lines = [_set(line, width, "center" if count > 1 else "right") for line in broken(head, width, cell_len)]
+        stacks.append(lines + [(RULE if count > 1 else " ") * width] * has_rules)
         first += count
-    if any(len(stack) > 1 for stack in stacks):
-        rules = any(stack[-1].startswith(RULE) for stack in stacks)
-        stacks = [
-            stack if not rules or stack[-1].startswith(RULE) else [*stack, " " * len(stack[-1])] for stack in stacks
-        ]
     height = max(map(len, stacks))
     for line in range(height):
         shown = [_at(stack, line - height + len(stack)) for stack in stacks]
-        title = corner if line == height - 1 else ""
-        yield Text((" " * GAP).join([title.ljust(int(sizes.title)), *shown]), style="bold")
+        title = _set(corner if line == height - 1 else "", int(sizes.title), "left")
+        yield Text((" " * GAP).join([title, *shown]), style="bold")
+
+
+def _set(text: str, width: int, where: Literal["left", "center", "right"]) -> str:
+    found = Text(text)
+    found.align(where, width)
+    return found.plain
 
 
 def _at(stack: Sequence[str], line: int) -> str:
@@ -105,15 +109,11 @@ def _row_lines(row: Row, placement: Placement, sizes: Measured) -> Iterator[Text
     first = [_measured(cell, "" if has_second else own) for cell, own in zip(cells, printed, strict=True)]
     rows = [first] + [[Text(own, style="dim") for own in printed]] * has_second
     for line in range(max(len(titles), len(rows))):
-        found = Text(_padded(titles[line] if line < len(titles) else "", int(sizes.title)))
+        found = Text(_set(titles[line] if line < len(titles) else "", int(sizes.title), "left"))
         for own, width in zip(rows[line] if line < len(rows) else (), sizes.columns, strict=False):
             found.append(" " * (GAP + int(width) - own.cell_len))
             found.append_text(own)
         yield found
-
-
-def _padded(text: str, width: int) -> str:
-    return text + " " * (width - cell_len(text))
 
 
 def _measured(cell: Cell, printed: str) -> Text:
@@ -122,6 +122,6 @@ def _measured(cell: Cell, printed: str) -> Text:
 
 
 def _cell_width(placement: Placement, cell: Cell) -> float:
-    measured_width = cell_len(number(cell) + cell.mark)
+    own = cell_len(number(cell) + cell.mark)
     printed = cell_len(published(cell, str, str)) if placement != "off" else 0
-    return max(measured_width, printed) if placement == "below" else measured_width + (1 + printed) * (printed > 0)
+    return max(own, printed) if placement == "below" else own + (1 + printed) * (printed > 0)

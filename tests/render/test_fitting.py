@@ -172,4 +172,16 @@ def test_markdown_and_html_have_a_table_a_split() -> None:
     table = _wide(2)
     assert render(table, "markdown", per="split").count("| Method") == 2
     assert render(table, "html", per="metric").count("<table") == 3
-    assert render(table, "csv", per="metric") == render(table, "csv")
+
+
+def test_options_that_would_be_passed_over_are_refused() -> None:
+    for form, options in (("csv", {"per": "metric"}), ("markdown", {"width": 80}), ("html", {"width": 80})):
+        with pytest.raises(SpecError, match="Leave it out"):
+            render(_wide(1), form, **options)  # type: ignore[arg-type]
+
+
+def test_text_of_a_title_does_not_steer_the_terminal() -> None:
+    table = replace(_wide(1), rows=(("a\x1b[31m\u202e漢字", _wide(1).rows[0][1]),), caption="x\x07")
+    text = render(table, "text")
+    assert not set(text) & set("\x1b\x07\u202e")
+    assert "\\x1b[31m\\u202e漢字" in text.replace("\n", "") and "x\\x07" in text
