@@ -21,6 +21,8 @@ COLUMNS = 120
 """Columns of a text whose reader's width is unknown."""
 GAP = 2
 RULE = "─"
+_RAISED = str.maketrans("abcdefghijklmnoprstuvwxyz", "ᵃᵇᶜᵈᵉᶠᵍʰⁱʲᵏˡᵐⁿᵒᵖʳˢᵗᵘᵛʷˣʸᶻ")
+"""Letters as marks; Unicode has no raised q."""
 _STYLES = {1: "bold", 2: "underline"}
 
 
@@ -44,10 +46,15 @@ def styled_lines(table: Table, per: Per | None, columns: int) -> Iterator[Text]:
             yield Text(subject, style="bold")
         yield from _table_lines(part, ruler)
         yield Text()
-    told = [table.caption, *(f"{mark} {note}" for mark, note in table.notes), *map(visible, reasons(table))]
+    told = [table.caption, *(f"{raised(mark)} {note}" for mark, note in table.notes), *map(visible, reasons(table))]
     for sentence in filter(None, told):
         for line in textwrap.wrap(sentence, columns, subsequent_indent="  "):
             yield Text(line, style="dim")
+
+
+def raised(mark: str) -> str:
+    """Return a mark in raised letters."""
+    return mark.translate(_RAISED)
 
 
 def _shown(table: Table) -> Table:
@@ -104,7 +111,7 @@ def _row_lines(row: Row, placement: Placement, sizes: Measured) -> Iterator[Text
     """Yield the lines of a row: its title may take several, published values below take one more."""
     title, cells = row
     titles = broken(title, sizes.title, cell_len)
-    printed = [published(cell, str, str) if placement != "off" else "" for cell in cells]
+    printed = [published(cell, raised, str) if placement != "off" else "" for cell in cells]
     has_second = placement == "below" and any(printed)
     first = [_measured(cell, "" if has_second else own) for cell, own in zip(cells, printed, strict=True)]
     rows = [first] + [[Text(own, style="dim") for own in printed]] * has_second
@@ -118,10 +125,10 @@ def _row_lines(row: Row, placement: Placement, sizes: Measured) -> Iterator[Text
 
 def _measured(cell: Cell, printed: str) -> Text:
     found = Text(number(cell), style=_STYLES.get(cell.rank, ""))
-    return Text.assemble(found, cell.mark, *[(f" {printed}", "dim")] * bool(printed))
+    return Text.assemble(found, raised(cell.mark), *[(f" {printed}", "dim")] * bool(printed))
 
 
 def _cell_width(placement: Placement, cell: Cell) -> float:
-    own = cell_len(number(cell) + cell.mark)
-    printed = cell_len(published(cell, str, str)) if placement != "off" else 0
+    own = cell_len(number(cell) + raised(cell.mark))
+    printed = cell_len(published(cell, raised, str)) if placement != "off" else 0
     return max(own, printed) if placement == "below" else own + (1 + printed) * (printed > 0)
