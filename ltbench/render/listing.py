@@ -7,6 +7,7 @@ import io
 
 from ltbench.foreign import inert, visible
 from ltbench.tables.cells import Cell, Table
+from ltbench.tables.groups import group_name
 
 COLUMNS = (
     "method", "split", "metric", "group", "column", "mean", "std", "lists", "seeds", "rank", "reason",
@@ -23,7 +24,7 @@ def listing(table: Table) -> str:
     for title, cells in table.rows:
         for column, cell in zip(table.columns, cells, strict=True):
             marked = [notes[mark] for mark in (*cell.marks, cell.published_mark) if mark]
-            text = (title, column.split, column.metric, column.group, column.title)
+            text = (title, column.split, column.metric, group_name(column.group), column.title)
             writer.writerow(
                 [
                     *map(inert, text), _decimal(cell.mean), _decimal(cell.std), len(cell.lists), _seeds(cell),

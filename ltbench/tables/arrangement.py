@@ -9,6 +9,7 @@ from typing import Literal
 
 from ltbench.errors import SpecError
 from ltbench.tables.cells import Column, Row, Table
+from ltbench.tables.groups import group_name
 from ltbench.tables.quantities import QUANTITIES, is_lowest_best
 
 Per = Literal["metric", "split"]
@@ -36,7 +37,9 @@ def sorted_by(table: Table, wanted: str) -> Table:
         return replace(table, rows=tuple(sorted(table.rows, key=lambda row: row[0].casefold())))
     places = [place for place, column in enumerate(table.columns) if words and set(words) <= _words_of(column)]
     if not places:
-        known = dict.fromkeys(word for column in table.columns for word in (column.split, column.metric, column.group))
+        known = dict.fromkeys(
+            word for column in table.columns for word in (column.split, column.metric, group_name(column.group))
+        )
         raise SpecError(
             f"Expected {BY_TITLE}, or a column by its split, metric and group, got {wanted!r}. Name some of: "
             f"{', '.join(known)}."
@@ -51,7 +54,7 @@ def sorted_by(table: Table, wanted: str) -> Table:
 
 
 def _words_of(column: Column) -> set[str]:
-    return {column.split, column.metric, column.group, *column.titles}
+    return {column.split, column.metric, group_name(column.group), *column.titles}
 
 
 def turned(table: Table) -> Table:

@@ -49,7 +49,7 @@ def make_table(
         splits: only these splits, named with or without a seed; all if empty.
         metrics: metric ids, and names of resources, which have one column a split.
         group: groups of categories, separated by commas: "avg", "high", "low", or "all" for these three; ranges of
-            training images ("1-5") for which the measurements were made.
+            training images ("1-5", as `parse_groups` has them) for which the measurements were made.
         significance: whether the best of a column are all that a paired test cannot tell apart.
         reasons: why runs are missing, beyond that they were not run.
         precision: how exactly numbers are printed; what prints alike shares a rank.

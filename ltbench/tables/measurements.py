@@ -108,7 +108,7 @@ def measure(
         records: the runs.
         metrics: metrics and resources.
         dataset: only runs on this one.
-        ranges: groups of categories by training images ("1-5") to take means over, beside High, Low and Avg.
+        ranges: groups of categories by training images ("1-5/") to take means over, beside High, Low and Avg.
     """
     shared: dict[str, Any] = {}
 

@@ -9,6 +9,8 @@ import pytest
 
 from ltbench.errors import SpecError, UnknownNameError
 from ltbench.records.record import RunRecord
+from ltbench.render import render
+from ltbench.tables.arrangement import sorted_by
 from ltbench.tables.cells import Table
 from ltbench.tables.comparison import make_table
 from ltbench.tables.groups import counted, group_title, members_of, parse_groups
@@ -55,6 +57,24 @@ def test_ranges_of_training_images_stand_beside_high_and_low(tailed: MakeRecord)
     assert "High is" not in table.caption
 
 
+def test_a_category_that_is_called_like_a_range_is_none(tailed: MakeRecord) -> None:
+    """Folders of a data set may be called 1, 2, 3."""
+    record = replace(
+        tailed(),
+        counts={name: {"normal": 5, "contaminant": 0} for name in ("5", "6", "1-5")},
+        high=("5",),
+        low=("6", "1-5"),
+        metrics={"image_auroc": {"5": 0.9, "6": 0.6, "1-5": 0.3, "high": 0.9, "low": 0.45, "avg": 0.6}},
+    )
+    ((_, cells),) = _table([record], "5,1-5,high").rows
+    assert [cell.mean for cell in cells] == pytest.approx([60, 60, 90])
+    (found,) = measure([record], ["image_auroc"], ranges=["5/", "1-5/"])
+    assert found.values["image_auroc"]["5"] == 0.9 and found.values["image_auroc"]["1-5"] == 0.3
+    table = _table([record], "5,high")
+    assert sorted_by(table, "5") == table
+    assert [row.split(",")[3] for row in render(table, "csv").splitlines()] == ["group", "5", "high"]
+
+
 def test_a_range_without_categories_says_so(tailed: MakeRecord) -> None:
     ((_, (cell,)),) = _table([tailed()], "2-4").rows
     assert cell.mean is None
@@ -69,10 +89,10 @@ def test_a_metric_that_no_category_of_a_range_has_keeps_its_reason(tailed: MakeR
 
 def test_members_and_titles() -> None:
     counts = {name: {"normal": normal, "contaminant": other} for name, (normal, other) in COUNTS.items()}
-    assert members_of("1-5", counts) == ("nut", "wire")
-    assert members_of("6", counts) == ("pin",) and members_of("20-", counts) == ("bolt", "tile")
-    assert [group_title(own) for own in ("avg", "7", "1-5", "21-")] == ["Avg", "7", "1–5", "21+"]
-    assert parse_groups("all, 1-5,low") == ("high", "low", "avg", "1-5")
+    assert members_of("1-5/", counts) == ("nut", "wire")
+    assert members_of("6/", counts) == ("pin",) and members_of("20-/", counts) == ("bolt", "tile")
+    assert [group_title(own) for own in ("avg", "7/", "1-5/", "21-/")] == ["Avg", "7", "1–5", "21+"]
+    assert parse_groups("all, 1-5,low") == ("high", "low", "avg", "1-5/")
 
 
 @pytest.mark.parametrize("text", ["", ",", "hihg", "5-1", "0-3", "-5", "1-5-9", "1–5", "1e3", "9" * 40])
@@ -119,7 +139,7 @@ def test_a_significance_test_leaves_seconds_as_they_are(tailed: MakeRecord) -> N
 def test_a_papers_layout_takes_seconds_and_ranges(tailed: MakeRecord) -> None:
     record = replace(tailed("padim"), spec=replace(tailed("padim").spec, split="mvtec_k4_noisy10_seed1"))
     metrics, group = ("image_auroc", "fit_seconds"), "low,1-5"
-    runs = measure([record], metrics, ranges=["1-5"])
+    runs = measure([record], metrics, ranges=["1-5/"])
     filled = fill(layout_named("tailedcore-1"), runs, published_numbers(), metrics=metrics, group=group)
     table = table_of(filled, name="t")
     heads = [own.titles for own in table.columns[3:6]]
