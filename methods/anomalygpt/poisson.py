@@ -51,7 +51,7 @@ def blended(piece: Pixels, mask: Mask, image: Pixels, centre: tuple[int, int]) -
     divergence = rows - np.roll(rows, 1, axis=0) + columns - np.roll(columns, 1, axis=1)
     found = image.copy()
     inside = found[top + 1 : top + height - 1, left + 1 : left + width - 1]
-    inside[:] = _solved(divergence[1:-1, 1:-1], window).clip(0, 255).astype(np.uint8)
+    inside[:] = solved(divergence[1:-1, 1:-1], window).clip(0, 255).astype(np.uint8)
     return found
 
 
@@ -61,7 +61,7 @@ def _ahead(values: Field, axis: int) -> Field:
     return np.diff(values, axis=axis, append=last)
 
 
-def _solved(divergence: Field, window: Field) -> Field:
+def solved(divergence: Field, window: Field) -> Field:
     """Return the pixels inside a window (h, w, 3) whose Laplacian is given and whose outermost pixels stay.
 
     The sine transform of the second kind of boundary, fixed values, makes the five-point Laplacian diagonal.

@@ -35,9 +35,11 @@ SPREAD = 0.5
 ON_OBJECT = 0.25
 """Share of a piece's object that must fall on the image's, or a little more."""
 
-_RADIUS = 5
-_SQUARE = np.mgrid[-_RADIUS : _RADIUS + 1, -_RADIUS : _RADIUS + 1]
-_DISK = _SQUARE[:, np.hypot(*_SQUARE) <= _RADIUS]
+RADIUS = 5
+"""Pixels of the disk in which a change is told by its median."""
+
+_SQUARE = np.mgrid[-RADIUS : RADIUS + 1, -RADIUS : RADIUS + 1]
+_DISK = _SQUARE[:, np.hypot(*_SQUARE) <= RADIUS]
 """Rows and columns of the 81 pixels of a disk, (2, 81), from its middle."""
 
 
@@ -171,10 +173,10 @@ def soft_label(image: Pixels, changed: Pixels, region: Mask, how: Simulation) ->
     label = np.zeros(region.shape)
     if not region.any():
         return label
-    box = box_of(region, margin=_RADIUS + 3)
+    box = box_of(region, margin=RADIUS + 3)
     change = np.abs(image[box].astype(np.int32) - changed[box]).sum(axis=2)
     moved = _majority((change > 3) & region[box], 5)
-    label[box][moved] = 1 / (1 + np.exp(-how.slope * (_median(np.where(moved, change, 0), moved) / 3 - how.middle)))
+    label[box][moved] = 1 / (1 + np.exp(-how.slope * (disk_median(np.where(moved, change, 0), moved) / 3 - how.middle)))
     return label
 
 
@@ -206,10 +208,10 @@ def _resized(values: NDArray[np.generic], size: tuple[int, int]) -> NDArray[np.f
     return np.rint(found)
 
 
-def _median(values: NDArray[np.int32], wanted: Mask) -> NDArray[np.int32]:
+def disk_median(values: NDArray[np.int32], wanted: Mask) -> NDArray[np.int32]:
     """Return the median of a plane (h, w) in a disk around each of the pixels wanted, its border repeated: (n,)."""
-    rows, columns = (places[:, None] + _RADIUS for places in np.nonzero(wanted))
-    near = np.pad(values, _RADIUS, mode="edge")[rows + _DISK[0], columns + _DISK[1]]
+    rows, columns = (places[:, None] + RADIUS for places in np.nonzero(wanted))
+    near = np.pad(values, RADIUS, mode="edge")[rows + _DISK[0], columns + _DISK[1]]
     middle = _DISK.shape[1] // 2
     return np.partition(near, middle, axis=1)[:, middle]
 
