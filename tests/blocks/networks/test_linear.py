@@ -71,3 +71,18 @@ def test_half_precision_and_layers_without_values_are_left_to_torch() -> None:
         assert trained_linear(_given(2, 8), _given(4, 8)).dtype == torch.bfloat16
     assert trained_linear(_given(2, 8).to("meta"), _given(4, 8).to("meta")).shape == (2, 4)
     assert trained_linear(_given(2, 8).double(), _given(4, 8).double()).dtype == torch.float64
+
+
+def test_autocast_and_other_types_are_torchs() -> None:
+    """oneDNN's product takes float32 alone; in a training step of bfloat16 a frozen tower is given other numbers."""
+    generator = torch.Generator().manual_seed(0)
+    x, weight, bias = (torch.randn(*shape, generator=generator) for shape in ((2, 3, 8), (5, 8), (5,)))
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        for given in (x, x.bfloat16()):
+            found = linear(given, weight, bias, gelu=True)
+            assert found.dtype == torch.bfloat16
+            wanted = torch.nn.functional.gelu(torch.nn.functional.linear(given, weight, bias))
+            assert torch.equal(found, wanted)
+    with torch.no_grad():
+        whole = linear(x.double(), weight.double(), bias.double())
+        assert torch.equal(whole, torch.nn.functional.linear(x.double(), weight.double(), bias.double()))
