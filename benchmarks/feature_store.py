@@ -24,7 +24,7 @@ import numpy as np
 from ltbench.blocks.features.extractor import PHASE, FeatureExtractor, Maps
 from ltbench.blocks.features.store import DiskFeatureStore
 from ltbench.core import Dataset
-from ltbench.datasets import folder as folder_dataset
+from ltbench.datasets.folder import index_own
 from ltbench.datasets.images import DiskImages
 from ltbench.datasets.index import load_dataset
 from ltbench.method import FeatureStore, NoProgress, Runtime
@@ -110,7 +110,7 @@ def main() -> None:
     parser.add_argument("--protocol", default="tailedcore", help="geometry of the images")
     parser.add_argument("--repeats", type=int, default=3, help="rounds")
     options = parser.parse_args()
-    dataset = folder_dataset.index(options.folder) if options.folder else load_dataset("shapes", None)
+    dataset = index_own(options.folder) if options.folder else load_dataset("shapes", None)
     print(compare(dataset, options))
 
 

@@ -19,7 +19,7 @@ def make_splits(
     dataset: Annotated[str | None, typer.Option(help="All of the papers' splits of this dataset.")] = None,
     every: Annotated[bool, typer.Option("--all", help="All of the papers' splits.")] = False,
     data_root: DataRoot = None,
-    folder: Annotated[Path | None, typer.Option(help="A folder in MVTec layout to split.")] = None,
+    folder: Annotated[Path | None, typer.Option(help="A folder of your own to split, or its description.")] = None,
     name: Annotated[str | None, typer.Option(help="Name of that dataset, or of the split of --from-list.")] = None,
     profile: Annotated[str, typer.Option(help="full, exp<beta>, step<beta>, pareto or k<K>.")] = "full",
     noise: Annotated[float, typer.Option(help="Contaminants in percent of the head's images.")] = 0.0,

@@ -12,8 +12,8 @@ from itertools import product
 from pathlib import Path
 
 from ltbench.core import Dataset, Sample, check_relative
-from ltbench.datasets.folder import image_names
 from ltbench.datasets.source import DatasetSource, require_folder, tell_unlisted
+from ltbench.datasets.tree import image_names
 from ltbench.datasets.verify import Verification, compare, images_below
 from ltbench.errors import DataError
 

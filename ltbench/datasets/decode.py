@@ -26,6 +26,13 @@ def is_image_name(name: str) -> bool:
     return Path(name).suffix.lower() in IMAGE_SUFFIXES
 
 
+def members(path: Path) -> list[Path]:
+    """Return the file itself, or of a folder its image files in sorted order."""
+    if not path.is_dir():
+        return [path]
+    return sorted(file for file in path.iterdir() if is_image_name(file.name) and not file.name.startswith("."))
+
+
 def decode(file: Path) -> Image.Image:
     """Return the whole image of a file in its own mode (orientation tags are not applied).
 

@@ -6,7 +6,8 @@ import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
-from ltbench.core import Dataset, Split
+from ltbench.core import Dataset, Split, sha256_of
+from ltbench.datasets.decode import members
 from ltbench.datasets.remembered import remembered
 
 MISSING = "missing"
@@ -25,6 +26,8 @@ def digests_of(files: Iterable[Path]) -> dict[Path, str]:
 
 
 def _sha256(file: Path) -> str:
+    if file.is_dir():  # masks that are merged
+        return sha256_of({part.name: _sha256(part) for part in members(file)})
     with file.open("rb") as content:
         return hashlib.file_digest(content, "sha256").hexdigest()
 

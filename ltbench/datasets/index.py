@@ -8,9 +8,12 @@ from functools import partial
 from pathlib import Path
 
 from ltbench.core import Dataset
-from ltbench.datasets import dagm, folder, mvtec, shapes, visa
+from ltbench.datasets import dagm, folder, shapes, visa
+from ltbench.datasets.cache import cache_folder
+from ltbench.datasets.described import source_of
+from ltbench.datasets.description import shipped
+from ltbench.datasets.folder import is_own_dataset
 from ltbench.datasets.masks import suspects
-from ltbench.datasets.shapes import cache_folder
 from ltbench.datasets.source import DatasetSource
 from ltbench.datasets.verify import Verification
 from ltbench.errors import AbsentError, DataError, suggest
@@ -27,25 +30,42 @@ __all__ = [
     "verify_dataset",
 ]
 
-SOURCES: dict[str, DatasetSource] = {s.name: s for s in (mvtec.SOURCE, visa.SOURCE, dagm.SOURCE, shapes.SOURCE)}
+DESCRIBED = ("btad", "mpdd", "mvtec_loco", "mvtec_ad_2", "realiad", "realiad_sv", "kolektorsdd")
+"""The datasets that their descriptions say everything of, beside MVTec AD."""
+
+SOURCES: dict[str, DatasetSource] = {
+    source.name: source
+    for source in (
+        source_of(shipped("mvtec")),
+        visa.SOURCE,
+        dagm.SOURCE,
+        *(source_of(shipped(name)) for name in DESCRIBED),
+        shapes.SOURCE,
+    )
+}
 """The built-in datasets by name."""
 
 
 def source_named(name: str) -> DatasetSource:
-    """Return the built-in dataset of that name; any other name is that of a folder in MVTec AD layout."""
+    """Return the built-in dataset of that name; any other name is that of a folder of one's own."""
     if name in SOURCES:
         return SOURCES[name]
-    return replace(folder.SOURCE, name=name, index=partial(folder.index_tree, name=name))
+    return replace(
+        folder.SOURCE,
+        name=name,
+        index=partial(folder.index_own, name=name),
+        verify=partial(folder.verify_own, name=name),
+    )
 
 
 def locate(name: str, data_root: Path | None) -> Path:
-    """Return the root folder of a dataset.
+    """Return the root folder of a dataset, or the description of one of one's own.
 
     Args:
-        name: a built-in dataset, or the basename of a folder in MVTec AD layout.
+        name: a built-in dataset, or the name given to a folder of one's own.
         data_root: the folder that holds datasets as subfolders (under a built-in's name or usual folder name,
-            whatever the case), or the dataset's own root. `shapes` needs none: it is drawn into the cache when it is
-            first indexed.
+            whatever the case), or the dataset's own root, whatever it is called, or of one's own dataset the
+            description. `shapes` needs none: it is drawn into the cache when it is first indexed.
 
     Raises:
         AbsentError: there is no such folder; the message names what was looked for.
@@ -111,21 +131,26 @@ def _locate_folder(name: str, data_root: Path | None) -> Path:
             f"Expected {known} or a folder below a data root, got {name!r} and no data root. "
             f"Pass --data-root DIR for a folder of your own. {suggest(name, SOURCES)}"
         )
-    _require_data_root(data_root)
     if name in ("", ".", "..") or any(mark in name for mark in "/\\:"):
         raise DataError(f"Expected the basename of a folder in {data_root}, got {name!r}. Remove slashes and dots.")
-    if (data_root / name).is_dir():
-        return data_root / name
+    if data_root.is_file():
+        return data_root
+    _require_data_root(data_root)
+    below = data_root / name
+    own = [place for place in (below, data_root) if is_own_dataset(place)]  # `below` may be a category of the root's
+    own += [place for place in (below,) if place.is_dir()]
+    if own:
+        return own[0]
     if data_root.resolve().name == name:
         return data_root
     raise DataError(
-        f"Expected {known} or the folder {data_root / name} in MVTec AD layout, got neither. "
-        f"Mend the name or --data-root. {suggest(name, SOURCES)}"
+        f"Expected {known}, the folder {below}, or a dataset in {data_root} itself, got none of them. Mend the name or "
+        f"--data-root; `ltbench datasets describe FOLDER` looks at a folder in another layout. {suggest(name, SOURCES)}"
     )
 
 
 def load_dataset(name: str, data_root: Path | None) -> Dataset:
-    """Return a dataset with its root: a built-in, or a folder in MVTec AD layout.
+    """Return a dataset with its root: a built-in, or a folder of one's own.
 
     Raises:
         DataError: the folder is not found, or its tree does not fit.

@@ -1,8 +1,11 @@
-"""Masks as a protocol wants them: which pixels are defects, and what of a defect a protocol keeps."""
+"""Masks as a protocol wants them: which pixels are defects, and what of a defect a protocol keeps.
+
+The mask of an image is a file, or a folder of files that are merged: a pixel is a defect where one of them says so.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ltbench.core import Dataset, Protocol, Sample, sha256_of
-from ltbench.datasets.decode import decode, size_of
+from ltbench.datasets.decode import decode, members, size_of
 from ltbench.datasets.images import center_crop, resize
 from ltbench.datasets.remembered import remembered
 from ltbench.errors import DataError
@@ -78,7 +81,7 @@ def read_mask(dataset: Dataset, sample: Sample, protocol: Protocol) -> NDArray[n
     if sample.mask is None:
         raise DataError(f"Expected a mask of {dataset.file(sample.path)}, got none. Ask for image metrics only.")
     check_mask_size(dataset, sample)
-    resized = _resized(defect_pixels(decode(dataset.file(sample.mask)), protocol), protocol)
+    resized = _resized(_merged(_parts(dataset.file(sample.mask)), protocol), protocol)
     return _defective(center_crop(resized, protocol), protocol)
 
 
@@ -99,13 +102,50 @@ def kept_of(dataset: Dataset, samples: Iterable[Sample], protocol: Protocol) -> 
 
 
 def _kept(file: Path, protocol: Protocol) -> Kept:
-    mask = decode(file)
-    defect = defect_pixels(mask, protocol)
+    parts = _parts(file)
+    defect = _merged(parts, protocol)
     resized = _resized(defect, protocol)
     whole = int(_defective(resized, protocol).sum())
     inside = int(_defective(center_crop(resized, protocol), protocol).sum())
     expected = float(defect.mean()) * resized.width * resized.height
-    return Kept(is_graded(mask), int(defect.sum()), whole, inside, expected)
+    return Kept(any(is_graded(part) for part in parts), int(defect.sum()), whole, inside, expected)
+
+
+def _parts(mask: Path) -> list[Image.Image]:
+    """Return the images of a mask: one, or all of a folder.
+
+    Raises:
+        DataError: one cannot be read, the folder is empty, or its images differ in size.
+    """
+    parts = [decode(file) for file in members(mask)]
+    if not parts:
+        raise DataError(f"Expected masks in {mask}, got an empty folder. Copy them there.")
+    if len({part.size for part in parts}) != 1:
+        sizes = ", ".join(sorted({_times(part.size) for part in parts}))
+        raise DataError(f"Expected masks of one size in {mask}, got {sizes}. Replace them.")
+    return parts
+
+
+def _merged(parts: Iterable[Image.Image], protocol: Protocol) -> NDArray[np.bool_]:
+    merged: NDArray[np.bool_] = np.logical_or.reduce([defect_pixels(part, protocol) for part in parts])
+    return merged
+
+
+def blank_masks(masks: Mapping[str, Path]) -> frozenset[str]:
+    """Return those of the masks that have no pixel above 0; what is found is remembered.
+
+    Args:
+        masks: name -> file or folder.
+
+    Raises:
+        DataError: a mask cannot be read.
+    """
+    found = remembered(f"blank-{PIL.__version__}", masks.values(), lambda file: not _has_defect(_parts(file)))
+    return frozenset(name for name, file in masks.items() if found[file][1])
+
+
+def _has_defect(parts: Iterable[Image.Image]) -> bool:
+    return any(bool(_values(part).any()) for part in parts)
 
 
 def is_graded(mask: Image.Image) -> bool:
@@ -150,12 +190,12 @@ def suspects(dataset: Dataset) -> tuple[tuple[str, ...], tuple[str, ...]]:
         if sample.mask is None or not sample.is_anomalous:
             continue
         try:
-            mask = decode(dataset.file(sample.mask))
+            parts = _parts(dataset.file(sample.mask))
         except DataError:
             continue
-        if is_graded(mask):
+        if any(is_graded(part) for part in parts):
             graded.append(sample.mask)
-        if not _values(mask).any():
+        if not _has_defect(parts):
             empty.append(sample.mask)
     return tuple(sorted(graded)), tuple(sorted(empty))
 
@@ -182,13 +222,15 @@ def _defective(mask: Image.Image, protocol: Protocol) -> NDArray[np.bool_]:
 
 def check_mask_size(dataset: Dataset, sample: Sample) -> None:
     """Raise `DataError` unless the mask of a sample is as large as its image; only file headers are read."""
-    file, image_file = dataset.file(str(sample.mask)), dataset.file(sample.path)
-    mask_size, image_size = size_of(file), size_of(image_file)
-    if mask_size != image_size:
-        raise DataError(
-            f"Expected the mask {file} as large as its image {image_file} ({_times(image_size)}), "
-            f"got {_times(mask_size)}. Replace one of them."
-        )
+    image_file = dataset.file(sample.path)
+    image_size = size_of(image_file)
+    for file in members(dataset.file(str(sample.mask))):
+        mask_size = size_of(file)
+        if mask_size != image_size:
+            raise DataError(
+                f"Expected the mask {file} as large as its image {image_file} ({_times(image_size)}), "
+                f"got {_times(mask_size)}. Replace one of them."
+            )
 
 
 def _times(size: tuple[int, int]) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import stat
+import zlib
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -10,7 +12,8 @@ from typing import Any
 
 from ltbench.atomic import write_whole
 from ltbench.core import sha256_of
-from ltbench.datasets.shapes import cache_folder
+from ltbench.datasets.cache import cache_folder
+from ltbench.datasets.decode import members
 
 Look = Callable[[Path], Any]
 """What is found in a file, as a plain JSON value."""
@@ -33,6 +36,16 @@ def remembered(kind: str, files: Iterable[Path], look: Look) -> dict[Path, tuple
     return found
 
 
+def _state(file: Path) -> list[int]:
+    """Return size and time of change of a file; of a folder of masks, all sizes and a check sum of what is in it."""
+    status = file.stat()
+    if not stat.S_ISDIR(status.st_mode):
+        return [status.st_size, status.st_mtime_ns]
+    inside = [(part.name, part.stat()) for part in members(file)]
+    told = [(name, own.st_size, own.st_mtime_ns) for name, own in inside]
+    return [sum(own.st_size for _, own in inside), zlib.crc32(repr(told).encode())]
+
+
 def _in_folder(kind: str, folder: Path, files: Iterable[Path], look: Look) -> dict[Path, tuple[int, Any]]:
     index = cache_folder() / kind / f"{sha256_of(str(folder.resolve()))[:32]}.json"
     known: dict[str, list[Any]] = {}
@@ -43,8 +56,7 @@ def _in_folder(kind: str, folder: Path, files: Iterable[Path], look: Look) -> di
     try:
         for file in files:
             with suppress(OSError):
-                status = file.stat()
-                state = [status.st_size, status.st_mtime_ns]
+                state = _state(file)
                 entry = known.get(file.name, [])
                 if entry[:2] != state:
                     known[file.name] = entry = [*state, look(file)]

@@ -5,7 +5,6 @@ It is written once, to the cache folder. Every picture has its own seed, so any 
 
 from __future__ import annotations
 
-import os
 import shutil
 import zlib
 from collections.abc import Callable, Mapping
@@ -14,16 +13,17 @@ from pathlib import Path
 
 import filelock
 import numpy as np
-import platformdirs
 from numpy.random import RandomState
 from numpy.typing import NDArray
 from PIL import Image
 
 from ltbench.core import GOOD, Dataset
+from ltbench.datasets.cache import cache_folder
 from ltbench.datasets.drawing import objects, textures
 from ltbench.datasets.drawing.canvas import Surface, developed, lit
 from ltbench.datasets.drawing.flaws import Flaw
-from ltbench.datasets.folder import LAYOUT, Counts, files_of, index_tree, numbered_listing
+from ltbench.datasets.folder import LAYOUT, index_tree
+from ltbench.datasets.listing import Counts, files_of, numbered_listing
 from ltbench.datasets.source import DatasetSource, require_folder
 from ltbench.datasets.verify import Verification, compare
 from ltbench.errors import DataError
@@ -112,12 +112,6 @@ def write(root: Path, counts: Counts) -> None:
                 Image.fromarray(image).save(root / part / f"{number:03}.png", compress_level=COMPRESSION)
                 if is_defect:
                     Image.fromarray(mask).save(truth / f"{number:03}_mask.png")
-
-
-def cache_folder() -> Path:
-    """Return the suite's cache: the folder LTBENCH_CACHE, by default below the user's cache folder."""
-    given = os.environ.get("LTBENCH_CACHE")
-    return Path(given) if given else platformdirs.user_cache_path("ltbench")
 
 
 def cached_root() -> Path:

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from ltbench.core import Dataset, Sample
-from ltbench.datasets.folder import files_of
+from ltbench.datasets.listing import files_of
 from ltbench.datasets.source import DatasetSource, require_folder, tell_unlisted
 from ltbench.datasets.verify import Verification, compare, images_below
 from ltbench.errors import DataError

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import cast
 
 from ltbench.core import Dataset, Split
-from ltbench.datasets.folder import index_tree
+from ltbench.datasets.folder import index_own, own_description
+from ltbench.datasets.index import SOURCES
 from ltbench.errors import AbsentError, DataError, SpecError, UnknownNameError
 from ltbench.splits.author_lists import DATASETS, import_lists
 from ltbench.splits.catalogue import NOISE_PERCENT, catalogue
@@ -17,7 +18,7 @@ from ltbench.splits.files import Load, Say, committed_split
 from ltbench.splits.generate import make_split
 from ltbench.splits.groups import GROUP_RULES, GroupRule
 from ltbench.splits.importers import TAILEDCORE_URL, import_list, import_official
-from ltbench.splits.recipe import NOISE_RULES, NoiseRule, Profile, Recipe, parse_name
+from ltbench.splits.recipe import NOISE_RULES, NoiseRule, Profile, Recipe, check_name, parse_name
 
 OFFICIAL = ("tailedcore", "ltad")
 """Whose published lists can be imported."""
@@ -31,7 +32,7 @@ class SplitRequest:
         names: splits by name.
         dataset: all committed splits of this dataset, or the dataset of published lists.
         every: all committed splits.
-        folder: a folder in MVTec layout to split.
+        folder: a folder of your own to split, or its description.
         name: name of the dataset in that folder, or of the split that is made from a list.
         profile: how the training images decline.
         noise: contaminants in percent.
@@ -104,7 +105,7 @@ class SplitRequest:
             dataset = self._listed_dataset(load)
             yield self._listed(self.from_list, dataset), dataset
         elif self.folder is not None:
-            dataset = index_tree(self.folder, self.name or self.folder.resolve().name)
+            dataset = self._own_dataset(self.folder)
             yield make_split(dataset, self._own_recipe(dataset.name), listing), dataset
         else:
             yield from self._named(load, say)
@@ -193,10 +194,25 @@ class SplitRequest:
                 "Expected --name and either --folder or --dataset beside --from-list, got others. For example: "
                 "--from-list list.csv --folder ~/parts --name parts_mine."
             )
-        return index_tree(self.folder, self.folder.resolve().name) if self.folder else load(str(self.dataset))
+        return index_own(self.folder) if self.folder else load(str(self.dataset))
 
     def _listed(self, file: Path, dataset: Dataset) -> Split:
         return import_list(file, dataset, str(self.name), disjoint=self.disjoint, groups=cast(GroupRule, self.groups))
+
+    def _own_dataset(self, folder: Path) -> Dataset:
+        """Return the dataset of a folder.
+
+        Raises:
+            SpecError: its name is that of a built-in dataset, which a run would look for elsewhere.
+        """
+        name = self.name or own_description(folder)[1].name
+        check_name(name, "dataset (--name)")
+        if name in SOURCES:
+            raise SpecError(
+                f"Expected a name of your own for {folder}, got {name!r}, a built-in dataset. Add --name with another, "
+                f"or make its splits from their names: {name}_{self.profile}."
+            )
+        return index_own(folder, name)
 
     def _own_recipe(self, dataset: str) -> Recipe:
         if 0 < self.noise < 1:

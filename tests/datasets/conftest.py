@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ltbench.datasets import dagm, mvtec, visa
+from ltbench.datasets import dagm, visa
+from ltbench.datasets.index import SOURCES
 
 
 def save_image(file: Path, value: int = 120, size: tuple[int, int] = (12, 10)) -> None:
@@ -47,7 +48,7 @@ def make() -> Callable[..., None]:
 def mvtec_tree(tmp_path: Path) -> Path:
     """A data root with 15 tiny categories below `mvtec_anomaly_detection`, and the release's text files."""
     root = tmp_path / "mvtec_anomaly_detection"
-    for category in mvtec.CATEGORIES:
+    for category in SOURCES["mvtec"].categories:
         make_category(root, category)
         (root / category / "license.txt").write_text("terms")
     (root / "readme.txt").write_text("read me")

@@ -43,7 +43,7 @@ def test_what_was_looked_for_is_named(tmp_path: Path) -> None:
 
 
 def test_an_unknown_name_offers_the_nearest_and_the_folder(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=rf"{', '.join(sorted(SOURCES))}.*mvtecc in MVTec.*Did you mean 'mvtec'\?"):
+    with pytest.raises(DataError, match=rf"{', '.join(sorted(SOURCES))}.*mvtecc, or a .*Did you mean 'mvtec'\?"):
         locate("mvtecc", tmp_path)
 
 

@@ -7,17 +7,19 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from ltbench.datasets import mvtec
-from ltbench.datasets.index import load_dataset, locate
-from ltbench.datasets.source import DatasetSource
+from ltbench.datasets.described import verify_described
+from ltbench.datasets.description import shipped
+from ltbench.datasets.index import SOURCES, load_dataset, load_listing, locate
+from ltbench.datasets.listing import numbered_listing
 from ltbench.errors import DataError
 from tests.shared import SHARED
 
 COUNTS_CSV = SHARED / "splits" / "mvtec_counts.csv"
+LISTING = load_listing("mvtec", None)
 
 
 def test_the_listing_has_the_published_totals() -> None:
-    listing = mvtec.listing()
+    listing = LISTING
     assert (len(listing.train), len(listing.test)) == (3629, 1725)
     assert sum(sample.is_anomalous for sample in listing.test) == 1258
     assert all((sample.mask is not None) == sample.is_anomalous for sample in listing.by_path.values())
@@ -26,7 +28,7 @@ def test_the_listing_has_the_published_totals() -> None:
 
 
 def test_class_order_is_textures_then_objects() -> None:
-    textures, objects = mvtec.CATEGORIES[:5], mvtec.CATEGORIES[5:]
+    textures, objects = LISTING.categories[:5], LISTING.categories[5:]
     assert textures == ("carpet", "grid", "leather", "tile", "wood")
     assert list(objects) == sorted(objects)
     assert (objects[0], objects[-1], len(objects)) == ("bottle", "zipper", 10)
@@ -40,15 +42,15 @@ def test_counts_agree_with_the_counted_archive() -> None:
     counted = {
         (row["category"], "train" if row["part"] == "train" else row["defect_type"]): int(row["count"]) for row in rows
     }
-    ours = {(c, folder): count for c, folders in mvtec.COUNTS.items() for folder, count in folders.items()}
+    ours = {(c, folder): count for c, folders in shipped("mvtec").counts.items() for folder, count in folders.items()}
     assert ours == counted
 
 
 def test_a_tree_is_found_under_its_usual_name_and_indexed(mvtec_tree: Path) -> None:
     dataset = load_dataset("mvtec", mvtec_tree)
-    assert dataset.categories == mvtec.CATEGORIES
+    assert dataset.categories == LISTING.categories
     assert (len(dataset.train), len(dataset.test)) == (30, 30)
-    assert set(dataset.by_path) <= set(mvtec.listing().by_path) | {f"{c}/test/crack/000.png" for c in mvtec.CATEGORIES}
+    assert set(dataset.by_path) <= set(LISTING.by_path) | {f"{c}/test/crack/000.png" for c in LISTING.categories}
     assert dataset.file("wood/train/good/000.png").is_file()
     assert load_dataset("mvtec", mvtec_tree / "mvtec_anomaly_detection").root == dataset.root
 
@@ -61,7 +63,7 @@ def test_a_missing_category_folder_is_named(mvtec_tree: Path) -> None:
 
 def test_verify_names_what_is_missing_extra_and_unreadable(mvtec_tree: Path) -> None:
     root = mvtec_tree / "mvtec_anomaly_detection"
-    source: DatasetSource = mvtec.SOURCE
+    source = SOURCES["mvtec"]
     truncated = root / "wood" / "train" / "good" / "001.png"
     truncated.write_bytes(truncated.read_bytes()[:50])
     Image.new("RGB", (4, 4)).save(root / "wood" / "train" / "good" / "copy of 000.png")
@@ -71,19 +73,18 @@ def test_verify_names_what_is_missing_extra_and_unreadable(mvtec_tree: Path) -> 
     assert "wood/train/good/002.png" in found.missing
     assert "wood/ground_truth/hole/000_mask.png" in found.missing
     assert not [path for path in found.extra if path.endswith(".txt")]
-    listed = len(mvtec.listing().by_path) + 1258
+    listed = len(LISTING.by_path) + 1258
     present = len(list(root.rglob("*.png")))
     assert len(found.missing) == listed - (present - len(found.extra))
 
 
-def test_a_complete_tree_is_ok(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    counts = {category: {"train": 1, "good": 1, "crack": 1} for category in mvtec.CATEGORIES}
-    monkeypatch.setattr(mvtec, "COUNTS", counts)
-    for sample in mvtec.listing().by_path.values():
+def test_a_complete_tree_is_ok(tmp_path: Path) -> None:
+    counts = {category: {"train": 1, "good": 1, "crack": 1} for category in LISTING.categories}
+    for sample in numbered_listing("mvtec", counts).by_path.values():
         for path in filter(None, (sample.path, sample.mask)):
             (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
             Image.new("L", (3, 3)).save(tmp_path / path)
-    assert mvtec.verify(tmp_path).ok
+    assert verify_described(tmp_path, shipped("mvtec").model_copy(update={"counts": counts})).ok
 
 
 def test_images_that_the_release_does_not_have_are_told_with_their_number(

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from ltbench.datasets import dagm, mvtec, visa
-from ltbench.datasets.mvtec import listing
+from ltbench.datasets import dagm, visa
+from ltbench.datasets.index import load_listing
 from ltbench.runs.harness import Harness
 from ltbench.runs.runner import run_by_name
 from tests.datasets.conftest import save_image, save_mask
@@ -60,12 +60,12 @@ def test_ltad_on_dagm_in_reverse_order(tmp_path: Path, dagm_maker: Callable[...,
 def test_mvtec_whole(tmp_path: Path, harness: Harness) -> None:
     """All 5,354 names of MVTec AD with tiny images: the committed split fits the tree, image by image."""
     root = tmp_path / "mvtec"
-    dataset = listing()
+    dataset = load_listing("mvtec", None)
     for sample in dataset.by_path.values():
         save_image(root / sample.path, 90 if sample.is_anomalous else 120)
         if sample.mask:
             save_mask(root / sample.mask)
     record = run_by_name("mean_image", "mvtec_step100_noisy10", tmp_path, harness, protocol="ltad").record
     assert sum(count["normal"] for count in record.counts.values()) == 1723
-    assert {len(scores) for scores in record.scores.values()} == {len(dataset.test_of(c)) for c in mvtec.CATEGORIES}
+    assert {len(scores) for scores in record.scores.values()} == {len(dataset.test_of(c)) for c in dataset.categories}
     assert len(record.high) == 7

@@ -9,8 +9,8 @@ from PIL import Image
 
 from ltbench.datasets import shapes
 from ltbench.datasets.drawing.canvas import noise
-from ltbench.datasets.folder import Counts
 from ltbench.datasets.index import load_dataset, locate
+from ltbench.datasets.listing import Counts
 from ltbench.errors import DataError
 
 DEFECTS = [(c, d) for c, drawing in shapes.DRAWINGS.items() for d in drawing.defect_types]

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from ltbench.core import Dataset, Sample
-from ltbench.datasets import mvtec, visa
+from ltbench.datasets import visa
+from ltbench.datasets.index import load_listing
 from tests.shared import SHARED
 
 MakeDataset = Callable[..., Dataset]
@@ -23,7 +24,7 @@ def shared() -> Path:
 
 @pytest.fixture(scope="session")
 def mvtec_listing() -> Dataset:
-    return mvtec.listing()
+    return load_listing("mvtec", None)
 
 
 @pytest.fixture(scope="session")

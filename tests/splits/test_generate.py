@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ltbench.core import Dataset, Sample, Split
-from ltbench.datasets import mvtec
+from ltbench.datasets.index import load_listing
 from ltbench.errors import DataError, LtbenchError, SpecError
 from ltbench.splits.files import render_split
 from ltbench.splits.generate import make_split
@@ -18,7 +18,7 @@ from ltbench.splits.profiles import TAIL_BELOW
 from ltbench.splits.ranking import ranked
 from ltbench.splits.recipe import NOISE_RULES, Profile, Recipe, parse_name
 
-LISTING = mvtec.listing()
+LISTING = load_listing("mvtec", None)
 
 
 def build(sizes: list[tuple[int, int, int]]) -> Dataset:
@@ -198,9 +198,9 @@ def test_the_rank_of_names_is_fixed_forever() -> None:
 
 def test_the_same_bytes_under_another_hash_seed() -> None:
     code = (
-        "from ltbench.datasets import mvtec; from ltbench.splits.generate import make_split;"
+        "from ltbench.datasets.index import load_listing; from ltbench.splits.generate import make_split;"
         "from ltbench.splits.recipe import parse_name;"
-        "print([make_split(mvtec.listing(), parse_name('mvtec_' + n)).sha256"
+        "print([make_split(load_listing('mvtec', None), parse_name('mvtec_' + n)).sha256"
         " for n in ('pareto_noisy10_seed1', 'pareto_authors_noisy10_seed1')])"
     )
     outputs = {
