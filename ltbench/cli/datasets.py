@@ -15,7 +15,7 @@ app = App()
 
 @app.callback(invoke_without_command=True)
 def list_datasets(context: typer.Context, as_json: AsJson = False) -> None:
-    """List the datasets with licence, citation, source and layout; get one; verify a folder.
+    """List the datasets with licence, citation, source and layout; get one; verify a folder; describe one of your own.
 
     Examples:
       ltbench datasets
@@ -23,6 +23,8 @@ def list_datasets(context: typer.Context, as_json: AsJson = False) -> None:
       ltbench datasets get visa --root ~/data
 
       ltbench datasets verify mvtec --data-root ~/data
+
+      ltbench datasets describe ~/parts --out ~/parts/ltbench.yaml
     """
     if context.invoked_subcommand:
         return
@@ -34,7 +36,7 @@ def list_datasets(context: typer.Context, as_json: AsJson = False) -> None:
 
 @app.command("verify")
 def verify(
-    name: Annotated[str, typer.Argument(help="Dataset name, or the name of a folder in MVTec layout.")],
+    name: Annotated[str, typer.Argument(help="Dataset name, or the name of a folder of your own.")],
     data_root: DataRoot = None,
     as_json: AsJson = False,
 ) -> None:
@@ -92,3 +94,35 @@ def get(
         got = archives.get(name, root, meter, mirrors=mirror or (), own=own or (), keep=keep)
     print_got(name, got, as_json)
     raise typer.Exit(0 if got.verification.ok else 1)
+
+
+@app.command("describe")
+def describe(
+    folder: Annotated[Path, typer.Argument(help="A folder of images of your own.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Write the description: FOLDER/ltbench.yaml, or any file to be passed as --folder."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Look at a folder, print the layout that it has, how many images of each kind, and what fits nowhere.
+
+    Folders called good, ok, normal or bad, ko, NG, abnormal and the like say what images show; train and test,
+    ground_truth or masks, and a csv with the columns path,label,mask,category are understood too. What --out writes,
+    `make-splits --folder` and `run --data-root` go by. Exit with 1 if something is still missing.
+
+    Examples:
+      ltbench datasets describe ~/parts
+
+      ltbench datasets describe ~/parts --out ~/parts/ltbench.yaml
+
+      ltbench datasets describe /read/only/parts --out parts.yaml
+    """
+    from ltbench.atomic import write_output
+    from ltbench.console.datasets import print_sight
+    from ltbench.datasets.looking import look, yaml_of
+
+    sight = look(folder)
+    if out is not None:
+        write_output(out, yaml_of(sight, out).encode())
+    raise typer.Exit(0 if print_sight(sight, out, as_json) else 1)

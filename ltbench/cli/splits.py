@@ -27,7 +27,7 @@ def make_splits(
     disjoint: Annotated[bool, typer.Option("--disjoint", help="Take contaminants out of the test set.")] = False,
     reversed_order: Annotated[bool, typer.Option("--reversed", help="Reverse the class order.")] = False,
     seed: Annotated[int, typer.Option(help="Seed of the choice of images.")] = 0,
-    official: Annotated[str | None, typer.Option(help="Import published lists: tailedcore, ltad.")] = None,
+    official: Annotated[str | None, typer.Option(help="Import published lists: tailedcore, ltad, realiad.")] = None,
     source: Annotated[str | None, typer.Option(help="URL or folder of the published lists.")] = None,
     from_list: Annotated[Path | None, typer.Option(help="Import a list: csv `role,path`, or a path a line.")] = None,
     groups: Annotated[

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,10 +11,13 @@ from typing import Any
 from rich.prompt import Confirm
 from rich.table import Table
 
-from ltbench.console.output import escape, open_console, print_json, say, tell
+from ltbench.console.output import escape, new_table, open_console, print_json, say, tell
 from ltbench.datasets.archives.facts import Offer
 from ltbench.datasets.archives.get import Got
+from ltbench.datasets.description import FILE_NAME
 from ltbench.datasets.index import DatasetSource
+from ltbench.datasets.looking import Sight, told_of
+from ltbench.datasets.scan import Scan
 from ltbench.datasets.verify import Verification
 from ltbench.errors import SpecError
 
@@ -38,7 +42,77 @@ def print_datasets(sources: Iterable[DatasetSource], as_json: bool) -> None:
             table.add_row(f"  {label}", escape(text))
         console.print(f"[bold]{escape(source.name)}[/bold]  {escape(source.title)}")
         console.print(table)
-    console.print("\nAny other folder in MVTec layout is a dataset too: pass its parent as --data-root.")
+    console.print("\nAny folder of your own is a dataset too: `ltbench datasets describe FOLDER` looks at it.")
+
+
+def print_sight(sight: Sight, out: Path | None, as_json: bool) -> bool:
+    """Print what a folder looks like; return whether splits can be made of it.
+
+    Args:
+        sight: what was seen.
+        out: where its description was written, or None.
+        as_json: print one JSON object.
+    """
+    counts, refused = _seen(sight.scan), told_of(sight)
+    odd = {
+        "odd files": [*sight.scan.strays, *sight.scan.outside],
+        "masks without a defective image": sight.scan.idle_masks,
+        "defective images without their mask": sorted(sight.scan.unmasked),
+        "files that are not there": sight.scan.missing,
+    }
+    if as_json:
+        print_json(
+            {
+                "folder": str(sight.folder),
+                "description": dict(sight.keys),
+                "categories": counts,
+                "written": str(out or ""),
+            }
+            | {"notes": list(sight.notes), "refused": refused, "is_plain": sight.is_plain}
+            | {what.replace(" ", "_"): list(files) for what, files in odd.items()}
+        )
+        return not refused
+    for line in sight.description.layout.splitlines():
+        say(line)
+    table = new_table("category", "train", "good test", "defective test", "with mask", "left out")
+    for category, own in counts.items():
+        table.add_row(escape(category), *map(str, own.values()))
+    open_console().print(table)
+    for what, files in odd.items():
+        if files:
+            say(f"{what}: {len(files)}, {files[0]} the first")
+    for note in sight.notes:
+        say(note)
+    say(_next_step(sight, out, refused))
+    return not refused
+
+
+def _seen(scan: Scan) -> dict[str, dict[str, int]]:
+    """Return category -> images by what they are for; `left_out` are defective images among those that train."""
+    counts = {
+        c: dict.fromkeys(("train", "good_test", "defective_test", "with_mask", "left_out"), 0) for c in scan.categories
+    }
+    for sample in scan.train:
+        counts[sample.category]["train"] += 1
+    for sample in scan.test:
+        counts[sample.category]["defective_test" if sample.is_anomalous else "good_test"] += 1
+        counts[sample.category]["with_mask"] += sample.mask is not None
+    for sample in scan.left_out:
+        counts[sample.category]["left_out"] += 1
+    return counts
+
+
+def _next_step(sight: Sight, out: Path | None, refused: str) -> str:
+    name = sight.description.name
+    place = out if out is not None and out.name != FILE_NAME else sight.folder
+    make = f"ltbench make-splits --folder {shlex.quote(str(place))} --name {shlex.quote(name)}"
+    if refused:
+        return f"Not yet a dataset: {refused}"
+    if out is not None:
+        return f"Wrote {out}. Next: {make}"
+    if sight.is_plain:
+        return f"It has MVTec AD's layout and needs no description. Next: {make}"
+    return f"Write this down with --out {shlex.quote(str(sight.folder / FILE_NAME))}; then {make}"
 
 
 def agree(source: DatasetSource, offer: Offer, *, accepted: bool, may_ask: bool) -> None:

@@ -45,6 +45,18 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
 
 
+class PublishedList(_Strict):
+    """A split that the publishers of a dataset give, in the format of its listing.
+
+    Args:
+        file: where it lies below the root, `{category}` allowed; of several places the first that is there.
+        noise_percent: defects among the training images, as its publishers count them.
+    """
+
+    file: Words
+    noise_percent: int
+
+
 class Listing(_Strict):
     """A file that lists the images: csv with a header, or JSON with the rows of each part under `train` and `test`.
 
@@ -53,7 +65,7 @@ class Listing(_Strict):
         path, label, mask, category, part: the columns. `part` says `train` or `test`; without it, good images are held
             out for the test.
         below: the folder that its paths are relative to, `{category}` allowed.
-        noisy: percent of defects among the training images -> the published list that has them.
+        published: name -> a further split that comes with the dataset.
     """
 
     file: Words
@@ -63,7 +75,7 @@ class Listing(_Strict):
     category: str = "category"
     part: str = "split"
     below: str = ""
-    noisy: dict[int, Words] = {}
+    published: dict[str, PublishedList] = {}
 
     @field_validator("file", "below")
     @classmethod

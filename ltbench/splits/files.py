@@ -151,9 +151,10 @@ def find_split(name_or_path: str, load: Load, folders: Sequence[Path] = FOLDERS)
         return hold_out(find_split(whole, load, folders), percent)
     if _OFFICIAL.search(name_or_path):
         looked = ", ".join(str(folder) for folder in folders)
+        whose = "realiad --data-root DIR" if name_or_path.startswith("realiad_") else "tailedcore"
         raise DataError(
             f"Expected the file of the published split {name_or_path!r} in {looked}, got none. "
-            "Import it with `ltbench make-splits --official tailedcore`."
+            f"Import it with `ltbench make-splits --official {whose}`."
         )
     try:
         recipe = parse_name(name_or_path)

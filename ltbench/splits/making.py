@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import cast
 
 from ltbench.core import Dataset, Split
+from ltbench.datasets.description import shipped
 from ltbench.datasets.folder import index_own, own_description
 from ltbench.datasets.index import SOURCES
 from ltbench.errors import AbsentError, DataError, SpecError, UnknownNameError
@@ -18,10 +19,11 @@ from ltbench.splits.files import Load, Say, committed_split
 from ltbench.splits.generate import make_split
 from ltbench.splits.groups import GROUP_RULES, GroupRule
 from ltbench.splits.importers import TAILEDCORE_URL, import_list, import_official
+from ltbench.splits.published_lists import import_published
 from ltbench.splits.recipe import NOISE_RULES, NoiseRule, Profile, Recipe, check_name, parse_name
 
-OFFICIAL = ("tailedcore", "ltad")
-"""Whose published lists can be imported."""
+OFFICIAL = ("tailedcore", "ltad", "realiad")
+"""Whose published lists can be imported: those of papers, and those that come with a dataset of that name."""
 
 
 @dataclass(frozen=True)
@@ -160,6 +162,15 @@ class SplitRequest:
             raise UnknownNameError("paper with published lists", str(self.official), OFFICIAL)
         if self.official == "ltad":
             yield from self._of_ltad(load)
+            return
+        if self.official in SOURCES:
+            if self.dataset not in (None, self.official) or self.source is not None or self.disjoint:
+                raise SpecError(
+                    f"Expected --official {self.official} alone, got more. Its lists lie in its folder, and their test "
+                    "images never train. Leave --dataset, --source and --disjoint out."
+                )
+            groups = cast(GroupRule, self.groups)
+            yield from import_published(load(self.official), shipped(self.official), groups)
             return
         if self.groups == "halves":
             raise SpecError("Expected TailedCore's own groups, got --groups halves. Leave it out, or use --from-list.")

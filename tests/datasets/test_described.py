@@ -21,6 +21,7 @@ from ltbench.protocols import PROTOCOLS
 from ltbench.runs.harness import Harness
 from ltbench.runs.runner import run_by_name
 from ltbench.splits.checking import check_split
+from ltbench.splits.files import read_split
 from ltbench.splits.generate import make_split
 from ltbench.splits.recipe import parse_name
 from tests.datasets.conftest import save_image, save_mask
@@ -251,3 +252,26 @@ def test_a_defect_without_its_mask_is_named(tmp_path: Path) -> None:
     assert verify_dataset("mvtec_ad_2", tmp_path).missing == (
         "rice/test_public/ground_truth/bad/001_overexposed_mask.png",
     )
+
+
+def test_the_noisy_lists_of_realiad_are_official_splits(
+    tmp_path: Path, ltbench: Callable[..., tuple[int, str, str]]
+) -> None:
+    write_realiad(tmp_path)
+    code, out, err = ltbench("make-splits", "--official", "realiad", "--data-root", tmp_path)
+    assert code == 0, err
+    assert len(out.splitlines()) == 4
+    dataset = load_dataset("realiad", tmp_path)
+    for percent in (0, 10, 20, 40):
+        split = read_split(tmp_path / "splits" / "realiad" / f"realiad_fuiad_noisy{percent:02}_official1.json")
+        check_split(split, dataset)
+        trained = {path for images in split.train.values() for path in images.contaminant}
+        assert len(trained) == (0 if percent == 0 else 30 * 5)
+        assert not trained & {path for paths in split.test.values() for path in paths}
+        assert (split.recipe["noise_percent"], split.recipe["disjoint"]) == (percent, True)
+    assert split.recipe["published_as"] == "realiad_jsons_fuiad_0.4"
+    code, _, err = ltbench("make-splits", "--official", "realiad", "--disjoint", "--data-root", tmp_path)
+    assert code == 2 and "Leave" in err
+    (tmp_path / "Real-IAD" / "realiad_jsons_fuiad_0.2" / "tape.json").unlink()
+    code, _, err = ltbench("make-splits", "--official", "realiad", "--data-root", tmp_path)
+    assert code == 2 and "realiad_jsons_fuiad_0.2/tape.json" in err
