@@ -6,7 +6,7 @@ Categories are evaluated one by one, so that the maps of one need not be kept wh
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -187,10 +187,16 @@ def aggregate(
                 # an exact sum, so that the order of the categories changes nothing
                 means[group] = math.fsum(present) / len(present)
             else:
-                mapless = {lacks.get(category) for category in categories} == {NO_MAPS}
-                lacks[group] = NO_MAPS if mapless else "no category has it" if categories else "no categories"
+                lacks[group] = _why([lacks.get(category, "") for category in categories])
         if has:
             by_group[metric] = has | means
         if lacks:
             missing[metric] = lacks
     return GroupMetrics(by_group, missing)
+
+
+def _why(reasons: Sequence[str]) -> str:
+    """Return why no category of a group has a metric: their one reason, where they have one."""
+    if not reasons:
+        return "no categories"
+    return reasons[0] if len(set(reasons)) == 1 and reasons[0] else "no category has it"
