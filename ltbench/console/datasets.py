@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
 from collections.abc import Iterable
@@ -103,7 +104,7 @@ def _seen(scan: Scan) -> dict[str, dict[str, int]]:
 
 
 def _next_step(sight: Sight, out: Path | None, refused: str) -> str:
-    name = sight.description.name
+    name = re.sub(r"[^A-Za-z0-9_.-]+", "_", sight.description.name).strip("_.-") or "mine"
     place = out if out is not None and out.name != FILE_NAME else sight.folder
     make = f"ltbench make-splits --folder {shlex.quote(str(place))} --name {shlex.quote(name)}"
     if refused:

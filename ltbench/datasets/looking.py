@@ -14,6 +14,7 @@ from ltbench.datasets.described import index_described, scan_dataset
 from ltbench.datasets.description import FILE_NAME, Description, described
 from ltbench.datasets.folder import MVTEC_LAYOUT
 from ltbench.datasets.looking_at_lists import list_keys
+from ltbench.datasets.patterns import escaped
 from ltbench.datasets.scan import Scan
 from ltbench.datasets.tree import subfolders
 from ltbench.datasets.verify import images_below
@@ -166,7 +167,10 @@ def _unused(path: PurePosixPath) -> str:
     roles = roles_of(path)
     at = roles.index("unused")
     return "/".join(
-        [*(name if role else "*" for name, role in zip(path.parts, roles[:at], strict=False)), path.parts[at]]
+        [
+            *(escaped(name) if role else "*" for name, role in zip(path.parts, roles[:at], strict=False)),
+            escaped(path.parts[at]),
+        ]
     )
 
 
@@ -196,7 +200,7 @@ def _patterns(files: Sequence[ImageFile]) -> dict[ImageFile, str]:
         category = (varying or free[-1:])[:1]
         is_open = kind[0].part != "train" or any(not file.is_good for file in files if file.part == "train")
         for file in kind:
-            parts = list(file.folders)
+            parts = [escaped(name) for name in file.folders]
             for number, at in enumerate(varying):
                 parts[at] = f"{{level_{'abcdefgh'[number % 8]}}}"
             for at in category:
@@ -228,5 +232,5 @@ def _mask_patterns(masks: Iterable[PurePosixPath], images: Sequence[ImageFile]) 
         name = file.path.stem
         cut = next((at for at in range(len(name), 0, -1) if name[:at] in stems), None)
         if cut is not None:
-            found[f"{folder}/{{stem}}{name[cut:]}"] += 1
+            found[f"{folder}/{{stem}}{escaped(name[cut:])}"] += 1
     return [pattern for pattern, count in found.most_common() if 10 * count >= len(files)]

@@ -18,7 +18,8 @@ from ltbench.datasets.decode import IMAGE_SUFFIXES
 from ltbench.errors import SpecError
 
 _FIELD = re.compile(r"\{([a-z_]+)(?::([^{}/]+))?\}")
-_WILDCARD = re.compile(r"\[[^\]/]+\]|.", re.DOTALL)
+_CLASS = re.compile(r"\[[^\]/]+\]")
+_WILDCARD = re.compile(rf"{_CLASS.pattern}|.", re.DOTALL)
 _SUFFIX = f"(?i:{'|'.join(re.escape(suffix) for suffix in sorted(IMAGE_SUFFIXES, reverse=True))})"
 
 
@@ -41,9 +42,14 @@ class Pattern:
 
     def __post_init__(self) -> None:
         check_relative(_FIELD.sub("x", self.text))
-        if any(brace in _FIELD.sub("", self.text) for brace in "{}"):
+        is_closed = not any(brace in _CLASS.sub("", _FIELD.sub("", self.text)) for brace in "{}")
+        try:
+            re.compile(_translated(self.text))
+        except re.error:  # a range from high to low
+            is_closed = False
+        if not is_closed:
             raise SpecError(
-                f"Expected a path such as {{category}}/train/good/{{stem}}, got {self.text!r}. Mend its braces."
+                f"Expected a path such as {{category}}/train/good/{{stem}}, got {self.text!r}. Mend its brackets."
             )
 
     @cached_property
@@ -119,6 +125,11 @@ class Pattern:
         return shown(self.text)
 
 
+def escaped(name: str) -> str:
+    """Return a folder's name as a pattern that stands for it alone, whatever marks are in it."""
+    return re.sub(r"[*?\[{}]", lambda mark: f"[{mark[0]}]", name)
+
+
 def shown(text: str) -> str:
     """Return a pattern as a user reads it: `<category>/train/good/<image>`."""
     return _FIELD.sub(lambda field: f"<{'image' if field[1] == 'stem' else field[2] or field[1]}>", text)
@@ -148,7 +159,7 @@ def _wild(text: str) -> str:
 def _one(mark: str) -> str:
     if mark in ("*", "?"):
         return "[^/]*" if mark == "*" else "[^/]"
-    if len(mark) > 1:
-        inner = mark[1:-1].replace("\\", "\\\\").replace("^", "\\^")
-        return f"(?!/)[{'^' + inner[1:] if inner.startswith('!') else inner}]"
-    return re.escape(mark)
+    if len(mark) < 4:  # a letter, or one in brackets
+        return re.escape(mark[1] if len(mark) == 3 else mark)
+    inner = re.sub(r"[\[\\^&~|]", r"\\\g<0>", mark[1:-1])
+    return f"(?!/)[{'^' + inner[1:] if inner.startswith('!') else inner}]"

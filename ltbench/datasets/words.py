@@ -14,9 +14,9 @@ ROLES: Mapping[str, frozenset[str]] = {
         "test": "test testing test_public",
         "unused": "val valid validation",
         "mask": "ground_truth groundtruth gt mask masks label labels annotation annotations",
-        "good": "good ok normal pass passed clean healthy non_defective defect_free no_defect",
-        "bad": "bad ko ng nok not_ok abnormal anomaly anomalies anomalous defect defects defective faulty fail failed "
-        "reject rejected",
+        "good": "good ok io normal pass passed clean healthy non_defective defect_free no_defect",
+        "bad": "bad ko ng nok nio not_ok abnormal anomaly anomalies anomalous defect defects defective faulty fail "
+        "failed reject rejected",
         "plain": "images image img imgs data dataset datasets",
     }.items()
 }

@@ -23,7 +23,7 @@ def build(root: Path, tree: Tree) -> None:
     for place, count in tree.items():
         folder, _, name = place.rpartition("/")
         for number in range(count):
-            file = root / folder / name.format(f"{number:03}")
+            file = root / folder / name.replace("{}", f"{number:03}")
             is_mask = any(word in place for word in ("mask", "ground_truth", "gt", "_label")) or file.suffix == ".bmp"
             (save_mask if is_mask else save_image)(file)
 
@@ -87,6 +87,11 @@ LAYOUTS: dict[str, tuple[Tree, tuple[str, ...], tuple[int, int, int, int]]] = {
          "bolt/ground_truth/logical/000/{}.png": 2, "nut/train/good/{}.png": 5, "nut/test/good/{}.png": 1,
          "nut/test/logical/{}.png": 1, "nut/ground_truth/logical/000/{}.png": 2},
         ("bolt", "nut"), (10, 2, 2, 2),
+    ),
+    "names with marks": (
+        {"li{ne/[1] a*/train/good/0{}.png": 5, "li{ne/[1] a*/test/good/0{}.png": 2, "li{ne/[1] a*/test/b?d}/0{}.png": 2,
+         "li{ne/[1] a*/gt/b?d}/0{}[m].png": 2, "li{ne/nut/train/good/0{}.png": 2, "li{ne/nut/test/good/0{}.png": 1},
+        ("[1] a*", "nut"), (7, 3, 2, 2),
     ),
     "validation and defects among the training images": (
         {"bolt/train/good/{}.png": 5, "bolt/train/bad/{}.png": 2, "bolt/val/good/{}.png": 3, "bolt/test/good/{}.png": 2,
