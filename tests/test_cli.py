@@ -227,6 +227,7 @@ def test_datasets(ltbench: Run, parts: Path) -> None:
     assert code == 0
     assert all(name in out for name in ("mvtec", "visa", "dagm", "shapes", "CC BY-NC-SA"))
     assert set(json.loads(ltbench("datasets", "--json")[1])) == set(SOURCES)
+    assert "\\n" not in ltbench("datasets")[1]  # a layout has lines
     assert ltbench("datasets", "verify", "parts", "--data-root", parts)[0] == 0
     code, out, err = ltbench("datasets", "verify", "mvtec", "--data-root", parts)
     assert code == 2

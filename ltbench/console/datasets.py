@@ -40,7 +40,7 @@ def print_datasets(sources: Iterable[DatasetSource], as_json: bool) -> None:
             ("from", source.homepage),
             ("layout", source.layout),
         ):
-            table.add_row(f"  {label}", escape(text))
+            table.add_row(f"  {label}", "\n".join(map(escape, text.splitlines())))
         console.print(f"[bold]{escape(source.name)}[/bold]  {escape(source.title)}")
         console.print(table)
     console.print("\nAny folder of your own is a dataset too: `ltbench datasets describe FOLDER` looks at it.")
