@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -88,21 +89,23 @@ def _notes(folder: Path, keys: Keys) -> Iterable[str]:
         share = f"{100 * keys['hold_out']:g} %"
         yield f"Nothing parts the images into training and test: {share} of the good ones of a category are held out."
     if "category" in keys:
-        place = folder.resolve()
-        inner = {entry.name for entry in place.iterdir() if entry.is_dir()}
-        others = [e for e in sorted(place.parent.iterdir()) if e != place and e.is_dir() and _is_like(e, inner)]
-        if others:
+        above = folder.resolve().parent
+        if others := _like(folder.resolve()):
             yield (
-                f"It is one category, and {place.parent} holds more like it, {others[0].name} the first: describe "
-                f"{place.parent} to have them in one dataset."
+                f"It is one category, and {above} holds more like it, {others[0]} the first: describe {above} to have "
+                "them in one dataset."
             )
 
 
-def _is_like(folder: Path, inner: set[str]) -> bool:
-    try:
-        return len(inner & {entry.name for entry in folder.iterdir() if entry.is_dir() and role_of(entry.name)}) > 1
-    except OSError:
-        return False
+def _like(folder: Path) -> list[str]:
+    """Return the names of the folders beside one that have two of its folders with a meaning, such as train and test."""
+    own = {name for name in subfolders(folder) if role_of(name)}
+    found = []
+    for name in subfolders(folder.parent) if os.access(folder.parent, os.R_OK) else ():
+        beside = folder.parent / name
+        if beside != folder and os.access(beside, os.R_OK) and len(own & set(subfolders(beside))) > 1:
+            found.append(name)
+    return found
 
 
 def _tree_keys(folder: Path) -> Keys:
@@ -114,8 +117,8 @@ def _tree_keys(folder: Path) -> Keys:
     paths = [PurePosixPath(path) for path in images_below(folder, subfolders(folder))]
     used = [path for path in paths if "unused" not in roles_of(path)]
     masks = _masks_among(used)
-    images = [f for f in image_files(path for path in used if path not in masks) if f.label is not None or f.part]
-    images = [file for file in images if file.label is not None or file.part == "train"]
+    files = image_files(path for path in used if path not in masks)
+    images = [file for file in files if file.label is not None or file.part == "train"]
     if not any(file.is_good for file in images):
         raise DataError(
             f"Expected folders of {folder} that say which images are good (good, ok, normal, train ...), got "

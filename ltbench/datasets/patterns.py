@@ -20,6 +20,7 @@ from ltbench.errors import SpecError
 _FIELD = re.compile(r"\{([a-z_]+)(?::([^{}/]+))?\}")
 _CLASS = re.compile(r"\[[^\]/]+\]")
 _WILDCARD = re.compile(rf"{_CLASS.pattern}|.", re.DOTALL)
+_BELOW = "/(?s:.+)"
 _SUFFIX = f"(?i:{'|'.join(re.escape(suffix) for suffix in sorted(IMAGE_SUFFIXES, reverse=True))})"
 
 
@@ -96,7 +97,7 @@ class Pattern:
 
     @cached_property
     def _within(self) -> re.Pattern[str]:
-        return re.compile(_translated("/".join(self.area)) + "/.+")
+        return re.compile(_translated("/".join(self.area)) + _BELOW)
 
     def covers(self, path: str) -> bool:
         """Return whether a path lies in the pattern's area, whether or not it fits the pattern."""
@@ -105,7 +106,7 @@ class Pattern:
     @cached_property
     def _up_to_category(self) -> re.Pattern[str] | None:
         number = next((n for n, part in enumerate(self.parts) if "{category" in part), None)
-        return None if number is None else re.compile(_translated("/".join(self.parts[: number + 1])) + "/.+")
+        return None if number is None else re.compile(_translated("/".join(self.parts[: number + 1])) + _BELOW)
 
     def category(self, path: str) -> str | None:
         """Return the category in whose folder a path lies, whether or not it fits the pattern as a whole."""
@@ -115,7 +116,7 @@ class Pattern:
 
     @cached_property
     def _whole(self) -> re.Pattern[str]:
-        return re.compile(_translated(self.text) + "(/.+)?")
+        return re.compile(_translated(self.text) + f"({_BELOW})?")
 
     def holds(self, path: str) -> bool:
         """Return whether a path is what the pattern stands for, its suffix included, or lies below it."""

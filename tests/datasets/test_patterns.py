@@ -46,6 +46,7 @@ def test_the_area_and_the_category_of_files_that_do_not_fit() -> None:
     assert pattern.covers("bolt/train/bad/x.png") and not pattern.covers("bolt/test/x.png")
     assert pattern.category("bolt/x.png") == "bolt"
     assert pattern.category("x.png") is None
+    assert pattern.covers("bolt/train/a\nb.png") and Pattern("{stem}").match("a\nb.png")
     assert Pattern("*/val").holds("bolt/val/good/x.png") and not Pattern("*/val").holds("bolt/value/x.png")
 
 
