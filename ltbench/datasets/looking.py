@@ -98,7 +98,7 @@ def _notes(folder: Path, keys: Keys) -> Iterable[str]:
 
 
 def _like(folder: Path) -> list[str]:
-    """Return the names of the folders beside one that have two of its folders with a meaning, such as train and test."""
+    """Return the names of the folders beside one that have two of its folders with a meaning: train and test."""
     own = {name for name in subfolders(folder) if role_of(name)}
     found = []
     for name in subfolders(folder.parent) if os.access(folder.parent, os.R_OK) else ():
