@@ -44,7 +44,7 @@ def index_described(root: Path, description: Description, remedy: str = "") -> D
     require_folder(root, f"dataset {description.name!r}", remedy)
     _require_categories(root, description, remedy)
     scan = scan_dataset(root, description)
-    _refuse(root, description, scan, remedy)
+    check_scan(root, description, scan, remedy)
     _tell(root, description, scan)
     return Dataset(description.name, scan.categories, scan.train, scan.test, root=root, files=scan.files)
 
@@ -56,7 +56,8 @@ def _require_categories(root: Path, description: Description, remedy: str) -> No
         require_folder(root / category, f"category {category!r} of {description.name}", remedy)
 
 
-def _refuse(root: Path, description: Description, scan: Scan, remedy: str) -> None:
+def check_scan(root: Path, description: Description, scan: Scan, remedy: str = "") -> None:
+    """Raise `DataError` where what a description finds below a root is no dataset, as `index_described` says."""
     if not scan.categories:
         raise DataError(f"Expected category folders in {root}, got none. {remedy}")
     if scan.missing:

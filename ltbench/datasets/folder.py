@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -81,7 +82,9 @@ def index_own(place: Path, name: str = "") -> Dataset:
         )
     else:
         remedy = f"It needs this layout: {' '.join(LAYOUT.split())}."
-    return index_described(root, description, f"{remedy} `ltbench datasets describe {root}` looks at any other.")
+    return index_described(
+        root, description, f"{remedy} `ltbench datasets describe {shlex.quote(str(root))}` looks at any other."
+    )
 
 
 def verify_own(place: Path, name: str = "") -> Verification:

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from ltbench.datasets.described import index_described, scan_dataset
+from ltbench.datasets.described import check_scan, scan_dataset
 from ltbench.datasets.description import FILE_NAME, Description, described
 from ltbench.datasets.folder import MVTEC_LAYOUT
 from ltbench.datasets.looking_at_lists import list_keys
@@ -67,7 +67,7 @@ def look(folder: Path) -> Sight:
 def told_of(sight: Sight) -> str:
     """Return why `make-splits` would refuse the folder with this description, or ""."""
     try:
-        index_described(sight.folder, sight.description)
+        check_scan(sight.folder, sight.description, sight.scan)
     except DataError as error:
         return str(error).strip()
     return ""
