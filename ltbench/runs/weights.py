@@ -13,7 +13,7 @@ from ltbench.blocks.features.packaged_vit import named_file
 from ltbench.blocks.features.weights import PRETRAINED, RANDOM
 from ltbench.contract.parameters import resolve
 from ltbench.contract.registry import method_class, method_names, presets
-from ltbench.datasets.shapes import cache_folder
+from ltbench.datasets.cache import cache_folder
 from ltbench.errors import LtbenchError
 
 State = Literal["known", "noted", "differs", "absent", "unusable"]
