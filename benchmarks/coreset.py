@@ -28,7 +28,7 @@ from ltbench.blocks.memory_bank.coreset import (
     draw_starts,
     greedy_coreset,
 )
-from ltbench.blocks.memory_bank.farthest import usable_cores
+from ltbench.cores import usable_cores
 
 Points = NDArray[np.float32]
 START = 5

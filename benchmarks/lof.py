@@ -15,8 +15,8 @@ from patch_features import add_arguments, patch_features
 from sklearn.neighbors import LocalOutlierFactor
 from tabulate import tabulate
 
-from ltbench.blocks.memory_bank.farthest import usable_cores
 from ltbench.blocks.memory_bank.lof import LOF_NEIGHBOURS, local_outlier_factor
+from ltbench.cores import usable_cores
 
 TAU = 0.15  # share of the patches that SoftPatch leaves out
 

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 class ImageSet(Protocol):
     """Images in a fixed order, without labels, masks or file names: all that a method may see.
 
-    It can be iterated again and again, and gives the same images each time.
+    It can be iterated again and again, and gives the same images each time. Several threads may ask it for images at
+    once.
     """
 
     @property

@@ -1,4 +1,4 @@
-"""Several tasks at once, each on one thread, so that a result does not depend on how many threads there are.
+"""Work on one thread of torch, so that a result does not depend on how many threads there are.
 
 torch computes a convolution in another way, with other last digits, on one thread than on several. Work on one thread
 an image is reproducible, and running several images side by side uses the cores at least as well as sharing one out.
@@ -7,9 +7,8 @@ an image is reproducible, and running several images side by side uses the cores
 from __future__ import annotations
 
 import threading
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
 from typing import TypeVar
@@ -82,27 +81,3 @@ def _alone(task: Callable[[], T]) -> T:
 def _others() -> ThreadPoolExecutor:
     """Return the threads of `side_by_side`; as many as may call it at once, so that none waits for another."""
     return ThreadPoolExecutor(_one_thread.usual, thread_name_prefix="ltbench-beside")
-
-
-def in_order(tasks: Iterable[Callable[[], T]], workers: int) -> Generator[T, None, None]:
-    """Yield the result of each task, in order, with up to `workers` of them running in threads of their own.
-
-    Args:
-        tasks: what to run. They are drawn in the calling thread, at most two a worker ahead of what was yielded.
-        workers: how many run at once, at least 1.
-
-    Yields:
-        What each task returned. What it raised is raised here.
-    """
-    pending: deque[Future[T]] = deque()
-    with ThreadPoolExecutor(workers, thread_name_prefix="ltbench") as pool:
-        try:
-            for task in tasks:
-                pending.append(pool.submit(task))
-                if len(pending) > 2 * workers:
-                    yield pending.popleft().result()
-            while pending:
-                yield pending.popleft().result()
-        finally:
-            for future in pending:
-                future.cancel()

@@ -1,13 +1,14 @@
 """Images and masks as a protocol wants them: decoded, resized, cropped.
 
-The geometry is that of torchvision's Resize and CenterCrop on Pillow images, to the pixel.
+Whoever asks for one image after the other gets them decoded ahead, in threads: Pillow works without the interpreter
+lock. The geometry is that of torchvision's Resize and CenterCrop on Pillow images, to the pixel.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ltbench.core import Dataset, Protocol, sha256_of
+from ltbench.cores import in_order, usable_cores
 from ltbench.datasets.decode import decode, to_rgb
 from ltbench.errors import ContractError, DataError
 
@@ -23,7 +25,8 @@ from ltbench.errors import ContractError, DataError
 class FileImages:
     """Image files in a fixed order: an `ImageSet` for files that belong to no dataset.
 
-    Each image is decoded when it is asked for; nothing is kept in memory.
+    Each image is decoded when it is asked for; nothing is kept in memory. Iteration decodes a few images ahead, on all
+    cores; a file that cannot be read is an error when its turn has come.
 
     Args:
         files: where the images lie.
@@ -51,7 +54,7 @@ class FileImages:
         return np.array(center_crop(self._resized(index), self._protocol))
 
     def __iter__(self) -> Iterator[NDArray[np.uint8]]:
-        return (self[index] for index in range(len(self)))
+        return in_order((partial(self.__getitem__, index) for index in range(len(self))), usable_cores())
 
     def uncropped(self, index: int, /) -> NDArray[np.uint8]:
         """Return one image resized but not cropped, (H', W', 3) RGB, for methods that rotate before they crop."""
@@ -72,7 +75,8 @@ class FileImages:
                 *([protocol.image_depth] if protocol.image_depth != 16 else []),
             ]
         )
-        return tuple(self._fingerprint(index, geometry) for index in range(len(self)))
+        tasks = (partial(self._fingerprint, index, geometry) for index in range(len(self)))
+        return tuple(in_order(tasks, usable_cores()))
 
     def _fingerprint(self, index: int, geometry: str) -> str:
         file = self._files[index]

@@ -20,6 +20,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from ltbench.cores import usable_cores
 from ltbench.errors import LtbenchError
 from ltbench.executors.cells import Cell, Report, Settings
 from ltbench.executors.interface import Ended, Event, Options, Said, Started
@@ -237,8 +238,6 @@ def _serve(
 
 def _share(at_once: int, slots: int) -> int:
     """Return how many threads a cell gets when so many could run at once."""
-    from ltbench.blocks.memory_bank.farthest import usable_cores
-
     return max(1, usable_cores() // min(at_once, slots))
 
 

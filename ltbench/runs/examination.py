@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from ltbench.atomic import write_whole
 from ltbench.core import Dataset, Metrics, Prediction, Protocol, Sample, Split, sha256_of
+from ltbench.cores import in_order, usable_cores
 from ltbench.datasets.images import DiskImages
 from ltbench.datasets.masks import read_mask
 from ltbench.errors import ContractError, DataError
@@ -198,7 +200,8 @@ def read_masks(dataset: Dataset, samples: Sequence[Sample], protocol: Protocol) 
     """Return the defect pixels of samples of one category, (N, H, W), or None if the category has no masks."""
     if all(sample.mask is None for sample in samples):
         return None
-    return np.stack([read_mask(dataset, sample, protocol) for sample in samples])
+    tasks = (partial(read_mask, dataset, sample, protocol) for sample in samples)
+    return np.stack(list(in_order(tasks, usable_cores())))
 
 
 def _maps(prediction: Prediction) -> NDArray[np.float32] | None:

@@ -15,11 +15,12 @@ from pydantic import Field
 
 from ltbench.blocks.maps import upsample_and_smooth
 from ltbench.blocks.state import load_state, save_state
-from ltbench.blocks.threads import in_order, torch_on_one_thread
+from ltbench.blocks.threads import torch_on_one_thread
 from ltbench.blocks.training.learner import Schedule
 from ltbench.blocks.training.settings import BatchSize, Epochs, TrainingPrecision
 from ltbench.blocks.vision_language import LAST, Reader, Reading, Views, load_reader, readings
 from ltbench.core import Prediction
+from ltbench.cores import in_order
 from ltbench.method import ImageSet, Method, MethodInfo, Probe, Runtime
 
 from . import training

@@ -21,13 +21,14 @@ from torch import Tensor
 
 from ltbench.blocks.references import references
 from ltbench.blocks.state import load_state, save_state
-from ltbench.blocks.threads import in_order, torch_on_one_thread
+from ltbench.blocks.threads import torch_on_one_thread
 from ltbench.blocks.training import loop as training
 from ltbench.blocks.training.learner import Learner, Schedule
 from ltbench.blocks.training.rates import WarmupDecay
 from ltbench.blocks.training.settings import BatchSize, TrainingPrecision
 from ltbench.blocks.vision_language import Reader, Reading, Views, check_weights, load_reader, readings, text_vectors
 from ltbench.core import Prediction
+from ltbench.cores import in_order
 from ltbench.errors import SpecError
 from ltbench.method import ImageSet, Method, MethodInfo, Probe, Runtime
 

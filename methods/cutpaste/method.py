@@ -19,7 +19,7 @@ from torch import Tensor
 from ltbench.blocks.features.settings import Backbone, Weights
 from ltbench.blocks.pixels import resized
 from ltbench.blocks.state import load_state, save_state
-from ltbench.blocks.threads import in_order, torch_on_one_thread
+from ltbench.blocks.threads import torch_on_one_thread
 from ltbench.blocks.training import loop as training
 from ltbench.blocks.training.draws import Draws
 from ltbench.blocks.training.estimate import phases, training_bytes
@@ -27,6 +27,7 @@ from ltbench.blocks.training.learner import Learner, Schedule, Shard
 from ltbench.blocks.training.rates import LaggedCosine
 from ltbench.blocks.training.settings import BatchSize
 from ltbench.core import Prediction
+from ltbench.cores import in_order
 from ltbench.errors import SpecError
 from ltbench.method import ImageCounts, ImageSet, MemoryEstimate, Method, MethodInfo, Probe, Runtime
 

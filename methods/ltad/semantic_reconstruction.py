@@ -20,11 +20,12 @@ from ltbench.blocks.maps import upsample
 from ltbench.blocks.networks.attention import Grid
 from ltbench.blocks.networks.reconstruction import Reconstruction
 from ltbench.blocks.state import load_state, save_state
-from ltbench.blocks.threads import in_order, torch_on_one_thread
+from ltbench.blocks.threads import torch_on_one_thread
 from ltbench.blocks.training.learner import Learner, Schedule
 from ltbench.blocks.training.loop import train
 from ltbench.blocks.vision_language import VisionLanguage, load_vision_language
 from ltbench.core import Prediction
+from ltbench.cores import in_order
 from ltbench.errors import ContractError, SpecError
 from ltbench.method import ImageSet, MethodInfo, Runtime
 

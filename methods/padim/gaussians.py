@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 from scipy.linalg.lapack import dtrtri
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from ltbench.blocks.memory_bank.farthest import compiled, usable_cores
 from ltbench.blocks.memory_bank.rows import StoredRows
+from ltbench.compiled import compiled
+from ltbench.cores import usable_cores
 from ltbench.errors import SpecError
 
 BATCH = 32

@@ -19,12 +19,13 @@ from ltbench.blocks.features.settings import Backbone, SmoothingSigma, Weights
 from ltbench.blocks.maps import upsample_and_smooth
 from ltbench.blocks.memory_bank.estimate import maps_bytes
 from ltbench.blocks.state import load_state, save_state
-from ltbench.blocks.threads import in_order, torch_on_one_thread
+from ltbench.blocks.threads import torch_on_one_thread
 from ltbench.blocks.training import loop as training
 from ltbench.blocks.training.estimate import FLOAT, phases, training_bytes
 from ltbench.blocks.training.learner import Learner, Schedule, Shard
 from ltbench.blocks.training.rates import EpochCosine
 from ltbench.core import Prediction
+from ltbench.cores import in_order
 from ltbench.errors import SpecError
 from ltbench.method import ImageCounts, ImageSet, MemoryEstimate, Method, MethodInfo, Probe, Runtime
 

@@ -17,10 +17,11 @@ from ltbench.blocks.maps import upsample
 from ltbench.blocks.memory_bank.estimate import maps_bytes
 from ltbench.blocks.references import references
 from ltbench.blocks.state import load_state, save_state
-from ltbench.blocks.threads import in_order, torch_on_one_thread
+from ltbench.blocks.threads import torch_on_one_thread
 from ltbench.blocks.vision_language import LAST, Reader, Reading, Views, load_reader, readings, text_vectors
 from ltbench.blocks.vision_language.estimate import reader_bytes
 from ltbench.core import Prediction
+from ltbench.cores import in_order
 from ltbench.errors import SpecError
 from ltbench.method import ImageCounts, ImageSet, MemoryEstimate, Method, MethodInfo, Probe, Runtime
 

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import struct
+import threading
+import time
 import zlib
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,6 +19,7 @@ from PIL import Image
 
 from ltbench.core import Dataset, Protocol, Sample
 from ltbench.datasets import facts
+from ltbench.datasets import images as images_module
 from ltbench.datasets.decode import decode, to_rgb
 from ltbench.datasets.facts import check_depth, facts_of
 from ltbench.datasets.images import DiskImages, center_crop, resize
@@ -297,3 +300,46 @@ def test_facts_are_remembered_until_a_file_changes(tmp_path: Path, monkeypatch: 
     file.unlink()
     with pytest.raises(DataError, match=r"0\.png, got no file"):
         facts_of([file])
+
+
+class TestDecodingAhead:
+    def tree(self, folder: Path, count: int) -> Dataset:
+        for index in range(count):
+            photo(30, 30, index).save(folder / f"{index}.png")
+        return Dataset("parts", ("bolt",), (), tuple(Sample(f"{index}.png", "bolt") for index in range(count)), folder)
+
+    def test_images_come_in_order_from_other_threads(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        dataset, threads = self.tree(tmp_path, 30), set[str]()
+
+        def noting(file: Path) -> Image.Image:
+            threads.add(threading.current_thread().name)
+            time.sleep(0.001 * (int(file.stem) % 3))
+            return decode(file)
+
+        monkeypatch.setattr(images_module, "decode", noting)
+        paths = [f"{index}.png" for index in range(30)]
+        images = DiskImages(dataset, paths, COMMON)
+        found = list(images)
+        assert threading.current_thread().name not in threads
+        np.testing.assert_array_equal(found, [images[index] for index in range(30)])
+
+    def test_a_broken_file_is_an_error_when_its_turn_has_come(self, tmp_path: Path) -> None:
+        dataset = self.tree(tmp_path, 6)
+        (tmp_path / "3.png").write_bytes((tmp_path / "3.png").read_bytes()[:200])
+        images = iter(DiskImages(dataset, [f"{index}.png" for index in range(6)], COMMON))
+        assert [next(images).shape for _ in range(3)] == [(256, 256, 3)] * 3
+        with pytest.raises(DataError, match=r"3\.png"):
+            next(images)
+
+    def test_who_stops_early_leaves_most_undecoded(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        dataset, decoded = self.tree(tmp_path, 40), list[Path]()
+
+        def noting(file: Path) -> Image.Image:
+            decoded.append(file)
+            return decode(file)
+
+        monkeypatch.setattr(images_module, "decode", noting)
+        monkeypatch.setattr(images_module, "usable_cores", lambda: 2)
+        for _ in DiskImages(dataset, [f"{index}.png" for index in range(40)], COMMON):
+            break
+        assert len(decoded) <= 6

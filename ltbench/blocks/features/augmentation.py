@@ -10,6 +10,7 @@ them.
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from ltbench.cores import usable_cores
 from ltbench.errors import SpecError
 from ltbench.method import ImageSet
 
@@ -100,7 +102,7 @@ def border(size: tuple[int, int]) -> int:
 class AugmentedImages:
     """The chosen images and all their views as an `ImageSet`, view by view within image by image.
 
-    Only one image at a time is in memory; it is decoded once for all its views when they are asked for in order.
+    Few images at a time are in memory; each is decoded once for all its views when they are asked for about in order.
 
     Args:
         images: where the images are.
@@ -113,7 +115,8 @@ class AugmentedImages:
         self._images = images
         self._chosen = list(chosen)
         self._by_quarters = augmentation == "rotflip"
-        self._decoded: tuple[int, Pixels] | None = None
+        self._decoded: dict[int, Pixels] = {}
+        self._guard = threading.Lock()
 
     @property
     def size(self) -> tuple[int, int]:
@@ -127,9 +130,7 @@ class AugmentedImages:
         image, view = self._place(index)
         if view.is_identity:
             return self._images[image]
-        if self._decoded is None or self._decoded[0] != image:
-            self._decoded = image, self._images[image] if self._by_quarters else self._images.uncropped(image)
-        pixels = self._decoded[1]
+        pixels = self._pixels(image)
         return turned(pixels, view) if self._by_quarters else turned_and_cropped(pixels, view, self.size)
 
     def __iter__(self) -> Iterator[Pixels]:
@@ -155,6 +156,15 @@ class AugmentedImages:
         """The category of each view's image, if the method may know it."""
         categories = self._images.categories
         return [categories[self._place(index)[0]] for index in range(len(self))]
+
+    def _pixels(self, image: int) -> Pixels:
+        """Return an image that is to be turned; the last ones are kept, one more than threads ask at once."""
+        with self._guard:
+            if image not in self._decoded:
+                if len(self._decoded) > usable_cores():
+                    del self._decoded[next(iter(self._decoded))]
+                self._decoded[image] = self._images[image] if self._by_quarters else self._images.uncropped(image)
+            return self._decoded[image]
 
     def _place(self, index: int) -> tuple[int, View]:
         """Return the image behind a view, and the view."""

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from ltbench.blocks.features import weights as sources
 from ltbench.blocks.features.packaged_vit import named_state
+from ltbench.blocks.switches import fixed_algorithms, full_float32
 from ltbench.blocks.threads import torch_on_one_thread
 from ltbench.core import sha256_of
 from ltbench.errors import ContractError, SpecError, UnknownNameError
@@ -270,10 +271,6 @@ def check_device(device: str) -> None:
 
 @contextmanager
 def reproducible(device: torch.device) -> Iterator[None]:
-    """Let a result depend on its input alone: one thread on a CPU; on CUDA fixed algorithms in full float32."""
-    if device.type == "cpu":
-        with torch_on_one_thread():
-            yield
-    else:
-        with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
-            yield
+    """Let a result depend on its input alone: full float32; one thread on a CPU, fixed algorithms on CUDA."""
+    with full_float32(), torch_on_one_thread() if device.type == "cpu" else fixed_algorithms():
+        yield

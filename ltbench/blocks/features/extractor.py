@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ltbench.blocks.features.backbones import PRETRAINED, Backbone, load_backbone
-from ltbench.blocks.threads import in_order
+from ltbench.cores import ahead, in_order, usable_cores
 from ltbench.method import FeatureStore, ImageSet, Runtime
 
 Maps = tuple[NDArray[np.float32], ...]
@@ -28,7 +28,8 @@ class FeatureExtractor:
 
     Each layer of each image is stored by itself, so that a method with layers 2 and 3 and one with 2, 3 and 4 share
     what they have in common. Maps from the store equal computed ones bit for bit. The seconds that a caller waits for
-    maps count as the phase "features"; while the caller works on one image, the next ones are on their way.
+    maps count as the phase "features"; while the caller works on one image, the next ones are on their way. Images are
+    decoded, and stored maps read, in threads of their own, ahead of the network.
 
     Args:
         backbone: timm's name.
@@ -69,7 +70,7 @@ class FeatureExtractor:
         Only images that the store does not have are decoded.
 
         Args:
-            images: the images; they are read in the calling thread.
+            images: the images.
 
         Yields:
             One map (C, h, w), or the tokens (T, C), a layer.
@@ -84,13 +85,15 @@ class FeatureExtractor:
                 yield maps
 
     def _tasks(self, images: ImageSet) -> Iterator[Callable[[], Maps]]:
-        """Yield what is to be done for each image; it returns the image's maps."""
-        keys = None if self._runtime.feature_store is None else images.fingerprints
-        for index in range(len(images)):
-            yield self._task(images, index, None if keys is None else keys[index])
+        """Yield what is to be done for each image once its task is found; it returns the image's maps."""
+        keys = [None] * len(images) if self._runtime.feature_store is None else images.fingerprints
+        searches = (partial(self._task, images, index, key) for index, key in enumerate(keys))
+        with closing(ahead(searches, usable_cores())) as tasks:
+            for task in tasks:
+                yield partial(_done, task)
 
     def _task(self, images: ImageSet, index: int, key: str | None) -> Callable[[], Maps]:
-        """Return what is to be done for one image.
+        """Return what is to be done for one image, which is decoded unless the store has its maps.
 
         Args:
             images: where it comes from.
@@ -114,3 +117,8 @@ class FeatureExtractor:
             if space in spaces:
                 store.put(space, key, {_ARRAY: level})
         return maps
+
+
+def _done(task: Callable[[], Callable[[], Maps]]) -> Maps:
+    """Wait for what is to be done, and do it."""
+    return task()()

@@ -22,8 +22,9 @@ from ltbench.blocks.features.backbones import load_backbone
 from ltbench.blocks.features.extractor import FeatureExtractor, Load, Maps
 from ltbench.blocks.networks.attention import Grid
 from ltbench.blocks.scratch import reserved
-from ltbench.blocks.threads import in_order, torch_on_one_thread
+from ltbench.blocks.threads import torch_on_one_thread
 from ltbench.core import Prediction, sha256_of
+from ltbench.cores import in_order
 from ltbench.errors import SpecError
 from ltbench.method import ImageSet, Runtime
 

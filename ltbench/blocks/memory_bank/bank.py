@@ -24,8 +24,9 @@ from ltbench.blocks.memory_bank.coreset import (
 )
 from ltbench.blocks.memory_bank.neighbours import NearestNeighbours
 from ltbench.blocks.memory_bank.rows import Precision, Rows, in_memory, new_rows
-from ltbench.blocks.threads import in_order, torch_on_one_thread
+from ltbench.blocks.threads import torch_on_one_thread
 from ltbench.core import Prediction
+from ltbench.cores import in_order
 from ltbench.errors import SpecError
 from ltbench.method import ImageSet, Runtime
 

@@ -14,7 +14,8 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
-from ltbench.blocks.memory_bank.farthest import compiled, farthest_first, squared_distance
+from ltbench.blocks.memory_bank.farthest import farthest_first, squared_distance
+from ltbench.compiled import compiled
 from ltbench.errors import ContractError, SpecError
 
 STARTS = 10

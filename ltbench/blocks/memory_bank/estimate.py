@@ -15,10 +15,10 @@ from ltbench.blocks.features.backbones import map_shapes
 from ltbench.blocks.memory_bank.bank import READERS, ROWS, Embedding
 from ltbench.blocks.memory_bank.coreset import coreset_size
 from ltbench.blocks.memory_bank.denoising import POSITIONS
-from ltbench.blocks.memory_bank.farthest import usable_cores
 from ltbench.blocks.memory_bank.lof import PRODUCTS
 from ltbench.blocks.memory_bank.neighbours import CHUNK
 from ltbench.blocks.memory_bank.rows import WINDOW_BYTES, Precision
+from ltbench.cores import usable_cores
 from ltbench.method import ImageCounts
 
 FLOAT = 4

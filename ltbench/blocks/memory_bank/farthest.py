@@ -13,47 +13,22 @@ margin above every rounding error. Sketch and float32 decide how fast the picks 
 from __future__ import annotations
 
 import math
-import os
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any, NamedTuple, ParamSpec, TypeVar
+from typing import NamedTuple
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+from ltbench.compiled import compiled
+from ltbench.cores import usable_cores
 
 _AXES = 16  # coordinates of a sketch; on patch features they rule out 96 of 100 pairs
 _TILE = 64  # picks that a row is compared with at a time
 _CHUNK = 8192  # rows taken to float64 at a time
 _UNIT = 2.0**-24  # largest relative error of one float32 rounding
 _SLACK = 1 + 32 * _UNIT  # above the float32 errors of a sketch distance, (_AXES + 4) / 2 units
-
-P = ParamSpec("P")
-R = TypeVar("R")
-
-
-def compiled(function: Callable[P, R], fastmath: frozenset[str] = frozenset()) -> Callable[P, R]:
-    """Compile a function with numba to run without the interpreter lock, keeping the machine code on disk.
-
-    It is kept beside the module or, where that folder is read-only, in the user's cache (`NUMBA_CACHE_DIR` names
-    another folder). Where neither can be written each process compiles anew: seconds slower, the same results.
-    """
-    options: dict[str, Any] = {"nogil": True, "fastmath": set(fastmath)}
-    try:
-        return numba.njit(cache=True, **options)(function)  # type: ignore[no-any-return]
-    except RuntimeError as error:
-        if "cannot cache" not in str(error):
-            raise
-        return numba.njit(**options)(function)  # type: ignore[no-any-return]
-
-
-def usable_cores() -> int:
-    """Return how many cores this process may use: those it can run on, or OMP_NUM_THREADS if that is less."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    limit = os.environ.get("OMP_NUM_THREADS", "")
-    return min(cores, int(limit)) if limit.isdigit() and int(limit) else cores
 
 
 @compiled

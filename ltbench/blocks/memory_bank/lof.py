@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 from scipy.linalg import cholesky, solve_triangular
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from ltbench.blocks.memory_bank.farthest import compiled, squared_distance, usable_cores
+from ltbench.blocks.memory_bank.farthest import squared_distance
+from ltbench.compiled import compiled
+from ltbench.cores import usable_cores
 from ltbench.errors import ContractError, SpecError
 
 LOF_NEIGHBOURS = 6

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ltbench.blocks.memory_bank.rows import Rows, windows
-from ltbench.blocks.threads import in_order
+from ltbench.cores import in_order
 from ltbench.errors import SpecError
 
 logger = logging.getLogger(__name__)

@@ -20,8 +20,8 @@ from PIL import Image
 from torch import Tensor
 
 from ltbench.blocks.features.extractor import PHASE
-from ltbench.blocks.threads import in_order
 from ltbench.core import sha256_of
+from ltbench.cores import ahead, in_order, usable_cores
 from ltbench.method import ImageSet, Runtime
 
 Array = NDArray[np.float32]
@@ -190,31 +190,31 @@ def readings(reader: Reader, images: ImageSet, views: Views, side: int, runtime:
 def _tasks(
     reader: Reader, images: ImageSet, views: Views, size: tuple[int, int], grid: Grid, space: str, runtime: Runtime
 ) -> Iterator[Callable[[], Reading]]:
+    """Yield what is to be done for each image; images are decoded, and stored readings read, ahead of the model."""
     store = runtime.feature_store
-    keys = None if store is None else images.fingerprints
-    for index in range(len(images)):
-        key = None if keys is None else keys[index]
+    keys: Sequence[str | None] = [None] * len(images) if store is None else images.fingerprints
+
+    def find(index: int) -> Reading | NDArray[np.uint8]:
+        key = keys[index]
         if store is not None and key is not None and (stored := store.get(space, key)) is not None:
-            yield partial(_unpacked, grid, stored)
-        else:
-            yield partial(_read, reader, images[index], views, size, space, key, runtime)
+            return _unpacked(grid, stored)
+        image = images[index]
+        if image.shape[:2] != size:
+            image = np.array(Image.fromarray(image).resize(size[::-1], Image.Resampling.BICUBIC))
+        return image
 
+    def read(waited: Callable[[], Reading | NDArray[np.uint8]], key: str | None) -> Reading:
+        found = waited()
+        if isinstance(found, Reading):
+            return found
+        reading = reader.read(found, views)
+        if store is not None and key is not None:
+            store.put(space, key, _packed(reading))
+        return reading
 
-def _read(
-    reader: Reader,
-    image: NDArray[np.uint8],
-    views: Views,
-    size: tuple[int, int],
-    space: str,
-    key: str | None,
-    runtime: Runtime,
-) -> Reading:
-    if image.shape[:2] != size:
-        image = np.array(Image.fromarray(image).resize(size[::-1], Image.Resampling.BICUBIC))
-    found = reader.read(image, views)
-    if runtime.feature_store is not None and key is not None:
-        runtime.feature_store.put(space, key, _packed(found))
-    return found
+    with closing(ahead((partial(find, index) for index in range(len(images))), usable_cores())) as found:
+        for one, key in zip(found, keys, strict=True):
+            yield partial(read, one, key)
 
 
 def _packed(reading: Reading) -> dict[str, Array]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from ltbench.blocks.features.augmentation import (
     turned_and_cropped,
     views_of,
 )
+from ltbench.cores import in_order
 from ltbench.datasets.arrays import ArrayImages
 from ltbench.errors import ContractError, SpecError
 
@@ -174,3 +176,15 @@ def test_categories_stay_out_of_reach() -> None:
         _ = AugmentedImages(ArrayImages(noise(2, 4, 4, 3)), [0], "rotflip").categories
     told = AugmentedImages(ArrayImages(noise(2, 4, 4, 3), ["nut", "bolt"]), [1, 0], "rotflip")
     assert told.categories == ["bolt"] * 8 + ["nut"] * 8
+
+
+@pytest.mark.parametrize("augmentation", ["rotflip", "rot15flip"])
+def test_threads_see_the_same_views_and_decode_an_image_once(augmentation: Augmentation) -> None:
+    source = Uncropped(noise(6, 20, 20, 3), 16)
+    images = AugmentedImages(source, range(6), augmentation)
+    expected = [images[index] for index in range(len(images))]
+    source.read.clear()
+    again = AugmentedImages(source, range(6), augmentation)
+    found = list(in_order((partial(again.__getitem__, index) for index in range(len(again))), workers=2))
+    np.testing.assert_array_equal(found, expected)
+    assert sorted(source.read) == ([] if augmentation == "rotflip" else list(range(6)))

@@ -23,7 +23,7 @@ from ltbench.blocks.memory_bank.coreset import (
     official_greedy_coreset,
     random_projection,
 )
-from ltbench.blocks.memory_bank.farthest import compiled
+from ltbench.compiled import compiled
 from ltbench.errors import ContractError, SpecError
 from tests.shared import SHARED
 

@@ -1,0 +1,84 @@
+"""torch's switches inside a block: full float32 and fixed algorithms, whatever the program has chosen elsewhere.
+
+torch keeps a precision for everything, one for each library and one for each kind of operation; one that is "none"
+follows the one above it. cuDNN's start as "tf32" and follow all the same, but only until something is written to them:
+who writes back the "tf32" that was read cuts them off from the switches above. Therefore the topmost is set first, and
+below it only what still says otherwise. That was written to before, so that writing back what was read restores it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+Switch = tuple[Any, str, Any]
+"""What holds a switch, its name, and the value to put back."""
+
+_FULL = ("none", "ieee")
+"""Precisions that round no factor of a product to fewer bits."""
+
+
+class _Turned:
+    """Turns switches when the first thread comes in, and back when the last one leaves: they are the process's."""
+
+    def __init__(self, turn: Callable[[], Iterator[Switch]]) -> None:
+        self._turn = turn
+        self._guard = threading.Lock()
+        self._inside = 0
+        self._before: list[Switch] = []
+
+    @contextmanager
+    def __call__(self) -> Iterator[None]:
+        with self._guard:
+            if self._inside == 0:
+                self._before = list(self._turn())
+            self._inside += 1
+        try:
+            yield
+        finally:
+            with self._guard:
+                self._inside -= 1
+                if self._inside == 0:
+                    for holder, name, value in reversed(self._before):
+                        setattr(holder, name, value)
+
+
+def _turn(holder: Any, name: str, value: object) -> Switch:
+    before = getattr(holder, name)
+    setattr(holder, name, value)
+    return holder, name, before
+
+
+def _full_precision() -> Iterator[Switch]:
+    backends: Any = torch.backends
+    cudnn, matmul, mkldnn = backends.cudnn, backends.cuda.matmul, backends.mkldnn
+    if not hasattr(backends, "fp32_precision"):  # torch before 2.9
+        yield _turn(cudnn, "allow_tf32", value=False)
+        yield _turn(matmul, "allow_tf32", value=False)
+        return
+    operations = (cudnn.conv, cudnn.rnn, matmul, mkldnn.conv, mkldnn.rnn, mkldnn.matmul)
+    if all(one.fp32_precision in _FULL for one in operations):
+        return
+    yield _turn(backends, "fp32_precision", "ieee")
+    for holder in (cudnn, *operations):
+        if holder.fp32_precision not in _FULL:
+            yield _turn(holder, "fp32_precision", "ieee")
+
+
+def _fixed_algorithms() -> Iterator[Switch]:
+    for name, value in (("enabled", True), ("benchmark", False), ("deterministic", True)):
+        yield _turn(torch.backends.cudnn, name, value)
+
+
+full_float32 = _Turned(_full_precision)
+"""`with full_float32():` multiplies and convolves float32 in full, on a CPU and on CUDA. What the program had chosen,
+by `fp32_precision` or by the switches that torch had before it, is put back. Threads may share it, and nest it.
+"""
+
+fixed_algorithms = _Turned(_fixed_algorithms)
+"""`with fixed_algorithms():` lets cuDNN take the same deterministic algorithms whatever it ran before; otherwise as
+`full_float32`."""
