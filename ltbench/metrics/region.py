@@ -16,7 +16,19 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from ltbench.errors import ContractError, DataError, SpecError
-from ltbench.metrics.ranking import CHUNK, Flags, Values, ranking_of_sorted, ranks, sorted_classes
+from ltbench.metrics.ranking import (
+    CHUNK,
+    Flags,
+    Values,
+    checked_classes,
+    numpy_is_slow,
+    ranking_of_sorted,
+    ranks,
+    sorted_classes,
+)
+
+MANY = 1 << 20
+"""Pixels from which on it matters how they are sorted."""
 
 
 class PixelMetrics(NamedTuple):
@@ -97,6 +109,11 @@ def split_pixels(maps: Values, masks: Flags) -> tuple[Values, Values]:
         DataError: masks that are not booleans of the maps' shape.
     """
     check_pixels(maps, masks)
+    if maps.dtype == np.float32 and maps.size >= MANY and numpy_is_slow():
+        from ltbench.metrics.radix import ascending  # compiled: it is loaded where it is needed
+
+        floats = np.asarray(maps, np.float32)
+        return checked_classes(*(ascending(floats, masks, wanted=wanted) for wanted in (True, False)), of="pixels")
     return sorted_classes(maps[masks], maps[~masks], of="pixels")
 
 
