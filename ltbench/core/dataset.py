@@ -23,7 +23,7 @@ class Sample:
         path: where the image lies, relative to the dataset root, with forward slashes; its identity.
         category: the kind of object ("bottle").
         defect_type: "good" or the kind of defect ("crack").
-        mask: the ground-truth mask, relative to the dataset root, or None where there is none.
+        mask: the ground-truth mask, or the folder of its parts, relative to the dataset root; None where there is none.
     """
 
     path: str

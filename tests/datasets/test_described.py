@@ -14,8 +14,9 @@ from PIL import Image
 
 from ltbench.core import Dataset
 from ltbench.datasets.description import shipped
+from ltbench.datasets.digests import digests_of
 from ltbench.datasets.index import SOURCES, load_dataset, verify_dataset
-from ltbench.datasets.masks import read_mask
+from ltbench.datasets.masks import kept_of, read_mask
 from ltbench.errors import DataError, SpecError
 from ltbench.protocols import PROTOCOLS
 from ltbench.runs.harness import Harness
@@ -203,6 +204,23 @@ def test_masks_of_one_image_are_merged(tmp_path: Path) -> None:
     protocol = replace(PROTOCOLS["common"], resize=12, resize_mode="exact", crop=None)
     mask = read_mask(dataset, dataset.by_path[path], protocol)
     assert mask[:2, :2].all() and mask[6:8, 6:8].all() and mask.sum() == pytest.approx(2 * 2 * 2 * 1.2, abs=2)
+
+
+def test_a_changed_mask_of_several_is_noticed(tmp_path: Path) -> None:
+    write_loco(tmp_path)
+    dataset = load_dataset("mvtec_loco", tmp_path)
+    sample = dataset.by_path["pushpins/test/structural_anomalies/001.png"]
+    mask = dataset.file(str(sample.mask))
+    before = digests_of([mask]), kept_of(dataset, [sample], PROTOCOLS["common"])
+    save_mask(mask / "002.png")
+    after = digests_of([mask]), kept_of(dataset, [sample], PROTOCOLS["common"])
+    assert before[0] != after[0]
+    assert before[1][sample.path].defect < after[1][sample.path].defect
+    save_mask(mask / "003.png", size=(5, 5))
+    with pytest.raises(DataError, match=r"masks of one size in .*001, got 12x10, 5x5"):
+        kept_of(dataset, [sample], PROTOCOLS["common"])
+    with pytest.raises(DataError, match=r"003\.png as large as its image .*12x10.*got 5x5"):
+        read_mask(dataset, sample, PROTOCOLS["common"])
 
 
 def test_kolektor_parts_whole_items_and_leaves_defects_that_train_out(

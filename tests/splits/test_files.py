@@ -211,6 +211,7 @@ def test_a_committed_split_needs_no_images() -> None:
         ("parts_expp20", SpecError, "Did you mean 'exp'?"),
         ("parts", SpecError, "Expected the name of a split"),
         ("mvtec_k4_noisy10_official1", DataError, "ltbench make-splits --official tailedcore"),
+        ("realiad_fuiad_noisy10_official1", DataError, "ltbench make-splits --official realiad --data-root"),
         ("nowhere.json", DataError, "Expected a split file at nowhere.json"),
         ("some/folder", DataError, "Expected a split file at some/folder"),
         ("parts*", SpecError, "Choose another name"),
