@@ -11,6 +11,9 @@ from uuid import uuid4
 
 from ltbench.system import writing
 
+TEMPORARY = f".{'?' * 32}.*"
+"""What a process that was killed in the middle leaves beside its file, as a pattern."""
+
 
 def write_whole(target: Path, content: bytes) -> None:
     """Write a file in one step, its folder too if need be; on failure nothing is left, and an older file stays.

@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ltbench.system import told_by_safetensors
+
 HEADER = "checksums"
 """The entry of a safetensors header that holds the checksums."""
 
@@ -69,15 +71,17 @@ def check_header(header: Mapping[str, str], arrays: Mapping[str, str]) -> None:
 
 
 @contextmanager
-def readable_as_usual(target: Path) -> Iterator[None]:
-    """Give a file that is written inside the block the mode that `open` would.
+def saving(target: Path) -> Iterator[None]:
+    """Let safetensors write a file inside the block as `open` would: of the usual mode, and refused by an `OSError`.
 
-    safetensors lets its owner alone read it: `findings/safetensors_private_files.sh` shows it.
+    It lets the owner alone read it, and raises an error of its own: `findings/safetensors_private_files.sh` and
+    `findings/safetensors_replaces_links.sh` show it.
     """
-    target.touch()
-    mode = target.stat().st_mode
-    yield
-    target.chmod(mode)
+    with told_by_safetensors(target):
+        target.touch()
+        mode = target.stat().st_mode
+        yield
+        target.chmod(mode)
 
 
 def write_arrays(file: Path, arrays: Mapping[str, NDArray[Any]], texts: Mapping[str, str] = NO_TEXTS) -> None:
@@ -85,12 +89,11 @@ def write_arrays(file: Path, arrays: Mapping[str, NDArray[Any]], texts: Mapping[
 
     Raises:
         OSError: it cannot be written.
-        SafetensorError: the same, from within safetensors.
     """
     from safetensors.numpy import save_file
 
     whole = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-    with readable_as_usual(file):
+    with saving(file):
         save_file(whole, file, metadata=header_of(_checksums(whole), texts))
 
 

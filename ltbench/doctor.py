@@ -50,6 +50,7 @@ def diagnose(data_root: Path | None, results: Path, *, weights: bool = False) ->
     if weights:
         yield from _fingerprints()
     yield from _plug_ins()
+    yield from _executors()
     yield from _datasets(data_root)
     from ltbench.datasets.index import cache_folder
 
@@ -70,6 +71,14 @@ def _plug_ins() -> Iterator[Finding]:
             yield Finding("Methods", f"{name} cannot be used", str(error), essential=False)
         else:
             yield Finding("Methods", f"{name}, of another package")
+
+
+def _executors() -> Iterator[Finding]:
+    """Yield the executors of other packages that are left out."""
+    from ltbench.executors.interface import executor_clashes
+
+    for name, clash in executor_clashes().items():
+        yield Finding("Executors", f"{name} of another package is left out", str(clash), essential=False)
 
 
 def _python() -> Finding:
@@ -152,8 +161,9 @@ def _datasets(data_root: Path | None) -> Iterator[Finding]:
 def _writable(topic: str, folder: Path, remedy: str) -> Finding:
     existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     try:
-        with tempfile.TemporaryFile(dir=existing):
-            pass
+        with tempfile.TemporaryFile(dir=existing) as probe:
+            probe.write(bytes(1 << 16))  # a full disk still takes an empty file
+            probe.flush()
     except OSError as error:
         return Finding(topic, f"{folder} cannot be written to: {error.strerror}", remedy)
     return Finding(topic, f"{folder} can be written to")

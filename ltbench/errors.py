@@ -38,8 +38,7 @@ class UnknownNameError(LtbenchError):
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
         self.kind, self.name, self.known = kind, name, sorted(known)
         article = "an" if kind[0] in "aeio" else "a"
-        shown = name if len(name) <= LONG else f"{name[:LONG]}..."
-        super().__init__(f"Expected the name of {article} {kind}, got {shown!r}. {suggest(name, self.known)}")
+        super().__init__(f"Expected the name of {article} {kind}, got {cut(name)!r}. {suggest(name, self.known)}")
 
 
 class SpecError(LtbenchError):
@@ -56,6 +55,11 @@ class BusyError(LtbenchError):
 
 class ContractError(LtbenchError):
     """A method that does not keep the contract (a score that is NaN, a map of another shape, float64)."""
+
+
+def cut(text: str) -> str:
+    """Return a text as a message shows it: of a very long one the beginning."""
+    return text if len(text) <= LONG else f"{text[:LONG]}..."
 
 
 def suggest(name: str, known: Iterable[str]) -> str:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import errno
 import os
 import re
+import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from ltbench.errors import DataError, FullDiskError, LtbenchError
+from ltbench.errors import DataError, FullDiskError, LtbenchError, cut
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """No room on the disk, in the user's share of it, or for a file of that size."""
@@ -38,6 +39,9 @@ _REMEDIES: Mapping[int, str] = {
     errno.EBUSY: "Wait until nobody uses it.",
 }
 
+LARGEST = 1 << 30
+"""Bytes of a text that a user names; the largest list of splits takes a thousandth of it."""
+
 _RUST = re.compile(r"\(os error (\d+)\)")
 """How libraries in Rust, such as safetensors, end the text of a refusal."""
 
@@ -47,9 +51,9 @@ def as_ours(error: BaseException) -> LtbenchError | None:
     if isinstance(error, LtbenchError):
         return error
     if isinstance(error, OSError) and error.errno in _REMEDIES:
-        return refusal(error, f"to use {error.filename}" if error.filename else "to read or write")
+        return refusal(error, f"to use {cut(str(error.filename))}" if error.filename else "to read or write")
     if isinstance(error, UnicodeEncodeError) and "surrogates" in error.reason:
-        return DataError(f"Expected names in UTF-8, got {error.object[:200]!r}. Rename the file or folder.")
+        return DataError(f"Expected names in UTF-8, got {cut(error.object)!r}. Rename the file or folder.")
     if isinstance(error, ValueError) and str(error) == "embedded null byte":
         return DataError("Expected the name of a file or folder, got one with a null byte. Mend the path.")
     return None
@@ -77,10 +81,24 @@ def writing(target: Path, remedy: str = "") -> Iterator[None]:
         DataError: it cannot be written for another reason.
     """
     try:
-        with told_by_safetensors(target):
-            yield
+        yield
     except OSError as error:
-        raise refusal(error, f"to write {target}", remedy) from error
+        raise refusal(error, f"to write {cut(str(target))}", remedy) from error
+
+
+def content_of(file: Path) -> bytes:
+    """Return the bytes of a file that a user names; what has no end, a device, is refused.
+
+    Raises:
+        OSError: it cannot be read, or is larger than `LARGEST`.
+    """
+    with file.open("rb") as stream:
+        if stat.S_ISCHR(os.fstat(stream.fileno()).st_mode):
+            raise OSError(errno.ENODEV, "a device", str(file))
+        content = stream.read(LARGEST + 1)
+    if len(content) > LARGEST:
+        raise OSError(errno.EFBIG, f"more than {LARGEST >> 20} MiB", str(file))
+    return content
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 import re
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from ltbench.datasets.index import SOURCES
 from ltbench.method import MethodInfo
 from ltbench.protocols import PROTOCOLS
 from ltbench.records.record import RunRecord, new_folder, run_folder, write_record
+from ltbench.runs.claims import try_claim
 from tests.conftest import Run
 
 
@@ -318,3 +320,39 @@ def test_compare_fails_beyond_the_tolerance(
     assert numbers["low"]["status"] == numbers["high"]["status"] == "agrees"
     text = ltbench("compare", "tailedcore-1")[1]
     assert "3 numbers are both measured and published" in text
+
+
+def test_what_a_method_prints_is_not_among_the_results(
+    ltbench: Run, parts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cls = method_class("mean_image")
+    fit = cls.fit
+
+    def talkative(self: Any, *arguments: Any) -> Any:
+        print("fitting!")
+        return fit(self, *arguments)
+
+    monkeypatch.setattr(cls, "fit", talkative)
+    code, out, err = ltbench("run", "-m", "mean_image", "-s", "parts_full", "--data-root", parts, "--json")
+    assert code == 0
+    assert json.loads(out)["metrics"]
+    assert err == "fitting!\n"
+
+
+def test_a_wrong_backbone_is_answered_with_the_nearest(ltbench: Run) -> None:
+    code, _, err = ltbench("run", "-m", "patchcore", "-s", "shapes_step20", "-p", "backbone=wide_resnet5_2")
+    assert code == 2
+    assert "'wide_resnet50_2'" in err and err.count("'") == 2 * 6
+    assert len(err) < 400
+
+
+def test_who_holds_a_run_is_told_and_it_can_be_taken(ltbench: Run, tmp_path: Path) -> None:
+    claim = try_claim(tmp_path / "results", "0" * 16)
+    assert claim is not None
+    code, out, _ = ltbench("runs", "unlock", "0000")
+    assert code == 0
+    assert f"taken from process {os.getpid()} on" in out
+    assert claim.is_lost
+    claim.release()
+    code, _, err = ltbench("runs", "unlock", "0000")
+    assert code == 2 and "Expected a run '0000'" in err

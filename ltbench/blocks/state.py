@@ -11,8 +11,10 @@ from typing import Any, TypeVar
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 
+from ltbench.atomic import whole
 from ltbench.checksums import read_arrays, text_checksum, write_arrays
 from ltbench.errors import DataError
+from ltbench.system import writing
 
 M = TypeVar("M")
 
@@ -21,11 +23,16 @@ STATE = "state.safetensors"
 
 
 def save_state(folder: Path, method: Any, arrays: Mapping[str, NDArray[Any]]) -> None:
-    """Write a method's hyper-parameters (its dataclass fields) and learnt arrays to an existing folder."""
+    """Write a method's hyper-parameters (its dataclass fields) and learnt arrays to a folder, each whole or not at all.
+
+    Raises:
+        FullDiskError, DataError: the folder cannot be written to.
+    """
     parameters = {field.name: getattr(method, field.name) for field in dataclasses.fields(method) if field.init}
     text = json.dumps(parameters, indent=1) + "\n"
-    write_arrays(folder / STATE, arrays, {PARAMETERS: text_checksum(text)})
-    (folder / PARAMETERS).write_text(text, encoding="utf-8")
+    with writing(folder), whole(folder / STATE) as state, whole(folder / PARAMETERS) as named:
+        write_arrays(state, arrays, {PARAMETERS: text_checksum(text)})
+        named.write_text(text, encoding="utf-8")
 
 
 def load_state(method: type[M], folder: Path) -> tuple[M, dict[str, NDArray[Any]]]:
@@ -42,5 +49,5 @@ def load_state(method: type[M], folder: Path) -> tuple[M, dict[str, NDArray[Any]
         parameters = json.loads(text)
         values = {name: tuple(value) if isinstance(value, list) else value for name, value in parameters.items()}
         return method(**values), arrays
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, SafetensorError) as error:
         raise DataError(f"Expected a saved {method.__name__} in {folder}, got {error}. Save it again.") from error

@@ -1,4 +1,4 @@
-"""`ltbench runs`: list, show, compare, verify, remove, export and exchange what runs have left."""
+"""`ltbench runs`: list, show, compare, verify, remove, unlock, export and exchange what runs have left."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Run = Annotated[str, typer.Argument(help="Folder of a run, or the first digits o
 
 @app.callback(invoke_without_command=True)
 def list_runs(context: typer.Context, results: Results = DEFAULT_RESULTS, as_json: AsJson = False) -> None:
-    """List the finished runs, or show, compare, verify, remove or export some.
+    """List the finished runs, or show, compare, verify, remove, unlock or export some.
 
     Examples:
       ltbench runs
@@ -136,6 +136,27 @@ def remove(
         print_json({"removed": chosen})
     else:
         say(f"{len(chosen)} removed")
+
+
+@app.command("unlock")
+def unlock(run: Run, results: Results = DEFAULT_RESULTS, as_json: AsJson = False) -> None:
+    """Take a run away from a process that hangs, so that another may do it; if the first goes on, it keeps nothing.
+
+    A process that is dead needs none of it: its runs are free at once on its own machine, elsewhere in three minutes.
+
+    Examples:
+      ltbench runs unlock 0123abcd
+    """
+    from ltbench.console.output import print_json, say
+    from ltbench.runs import claims
+    from ltbench.runs.removal import runs_named
+
+    (chosen,) = runs_named(results, [run], claims.held(results))
+    who = claims.unlock(results, chosen)
+    if as_json:
+        print_json({"run": chosen, "taken_from": who})
+    else:
+        say(f"run {chosen} is free; it was taken from {who}")
 
 
 @app.command("export")

@@ -26,7 +26,7 @@ from ltbench.cli.options import (
 def run(
     method: Method,
     split: Split,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the method.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of the method.")] = 0,
     data_root: DataRoot = None,
     preset: Annotated[str | None, typer.Option(help="Preset name.", autocompletion=complete_presets)] = None,
     parameter: Annotated[
@@ -51,7 +51,10 @@ def run(
         int, typer.Option(min=0, metavar="EPOCHS", help="Add a learning curve to the record; chooses nothing by it.")
     ] = 0,
     checkpoint_minutes: Annotated[
-        float, typer.Option(min=0, help="Minutes between a training's checkpoints; the same command goes on from one.")
+        float,
+        typer.Option(
+            min=0, max=1e6, help="Minutes between a training's checkpoints; the same command goes on from one."
+        ),
     ] = 10.0,
     as_json: AsJson = False,
 ) -> None:

@@ -26,7 +26,7 @@ def make_splits(
     noise_rule: Annotated[str, typer.Option(help="tailedcore, softpatch or open-iad.")] = "tailedcore",
     disjoint: Annotated[bool, typer.Option("--disjoint", help="Take contaminants out of the test set.")] = False,
     reversed_order: Annotated[bool, typer.Option("--reversed", help="Reverse the class order.")] = False,
-    seed: Annotated[int, typer.Option(help="Seed of the choice of images.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of the choice of images.")] = 0,
     official: Annotated[str | None, typer.Option(help="Import published lists: tailedcore, ltad, realiad.")] = None,
     source: Annotated[str | None, typer.Option(help="URL or folder of the published lists.")] = None,
     from_list: Annotated[Path | None, typer.Option(help="Import a list: csv `role,path`, or a path a line.")] = None,

@@ -17,8 +17,9 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
-from ltbench.errors import SpecError, UnknownNameError
+from ltbench.errors import SpecError, UnknownNameError, cut
 from ltbench.method import AddedLater, Method, Probe
+from ltbench.plain_yaml import parse_yaml
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +82,7 @@ class HyperParameter:
                 return self.validate(number)
             why = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
             raise SpecError(
-                f"Expected {self.type_name} for hyper-parameter {self.name!r}, got {value!r} ({_lower(why)}). "
+                f"Expected {self.type_name} for hyper-parameter {self.name!r}, got {cut(repr(value))} ({_lower(why)}). "
                 f"Its default is {self.default!r}."
             ) from None
 
@@ -155,12 +156,19 @@ def parse_assignments(assignments: Iterable[str]) -> dict[str, Any]:
     result: dict[str, Any] = {}
     for assignment in assignments:
         name, equals, text = assignment.partition("=")
-        if not equals or not name.strip():
-            raise SpecError(f"Expected -p key=value, got {assignment!r}. Write for example -p coreset_ratio=0.01.")
+        if not equals or not name.strip() or not text.strip():
+            raise SpecError(
+                f"Expected -p key=value, got {cut(assignment)!r}. Write for example -p coreset_ratio=0.01, and null "
+                "for no value."
+            )
+        if name.strip() in result:
+            raise SpecError(f"Expected {name.strip()} once, got it twice. Leave one -p {name.strip()}=... out.")
         try:
-            result[name.strip()] = yaml.safe_load(text)
+            result[name.strip()] = parse_yaml(text)
         except yaml.YAMLError:
-            raise SpecError(f"Expected a value in -p {assignment!r}, got text that is not YAML. Quote it.") from None
+            raise SpecError(
+                f"Expected a value in -p {cut(assignment)!r}, got text that is not YAML. Quote it."
+            ) from None
     return result
 
 

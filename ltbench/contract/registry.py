@@ -27,6 +27,7 @@ from ltbench.contract.source import written_info
 from ltbench.errors import ContractError, LtbenchError, SpecError, UnknownNameError
 from ltbench.method import Method, MethodInfo
 from ltbench.places import METHODS
+from ltbench.plain_yaml import parse_yaml
 
 GROUP = "ltbench.methods"
 
@@ -201,7 +202,10 @@ def _announced(find: Callable[..., Iterable[EntryPoint]]) -> tuple[EntryPoint, .
 @cache
 def _parsed(path: Path, modified: int) -> Any:
     """Return the content of a YAML file as it was when last modified."""
-    return yaml.safe_load(path.read_text(encoding="utf-8"))
+    try:
+        return parse_yaml(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SpecError(f"Expected YAML in {path}, got: {' '.join(str(error).split())}. Mend it.") from None
 
 
 def source_of(name: str) -> Path | None:

@@ -49,7 +49,7 @@ def _state(file: Path) -> list[int]:
 def _in_folder(kind: str, folder: Path, files: Iterable[Path], look: Look) -> dict[Path, tuple[int, Any]]:
     index = cache_folder() / kind / f"{sha256_of(str(folder.resolve()))[:32]}.json"
     known: dict[str, list[Any]] = {}
-    with suppress(OSError, ValueError):
+    with suppress(OSError, ValueError, RecursionError):
         known = json.loads(index.read_text(encoding="utf-8"))
     found: dict[Path, tuple[int, Any]] = {}
     is_new = False

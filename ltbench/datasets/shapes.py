@@ -26,7 +26,7 @@ from ltbench.datasets.folder import LAYOUT, index_tree
 from ltbench.datasets.listing import Counts, files_of, numbered_listing
 from ltbench.datasets.source import DatasetSource, require_folder
 from ltbench.datasets.verify import Verification, compare
-from ltbench.errors import DataError
+from ltbench.system import writing
 
 VERSION = 1
 """Raise it with every change to the drawings: the folder in the cache is named after it."""
@@ -126,13 +126,13 @@ def write_once() -> Path:
     could be taken for the dataset, and several processes wait for one.
 
     Raises:
-        DataError: the cache cannot be written to.
+        FullDiskError, DataError: the cache cannot be written to.
     """
     root = cached_root()
     if root.is_dir():
         return root
     partial = root.with_name(f".{root.name}.partial")
-    try:
+    with writing(root, "Free some space there, or set LTBENCH_CACHE to another folder."):
         root.parent.mkdir(parents=True, exist_ok=True)
         with filelock.FileLock(root.with_name(f".{root.name}.lock")):
             if root.is_dir():
@@ -143,11 +143,6 @@ def write_once() -> Path:
                 partial.rename(root)
             finally:
                 shutil.rmtree(partial, ignore_errors=True)
-    except OSError as error:
-        raise DataError(
-            f"Expected to write the dataset 'shapes' to {root}, got: {error}. "
-            "Free some space there, or set LTBENCH_CACHE to another folder."
-        ) from error
     return root
 
 

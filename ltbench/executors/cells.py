@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cache, lru_cache
 from pathlib import Path
@@ -11,15 +12,16 @@ from typing import Any, Literal
 
 from ltbench.core import Dataset, Split
 from ltbench.datasets.index import load_dataset, load_listing
-from ltbench.errors import BusyError, SpecError
+from ltbench.errors import BusyError, FullDiskError, SpecError
 from ltbench.records.failures import Failure, read_failure, write_failure
 from ltbench.runs.harness import Harness
 from ltbench.runs.planning import plan
 from ltbench.runs.runner import run
 from ltbench.splits.files import find_split
+from ltbench.system import as_ours
 
-State = Literal["done", "found", "failed", "busy"]
-"""What came of a cell: it was run, was finished before, failed, or is being run by another process."""
+State = Literal["done", "found", "failed", "busy", "full"]
+"""What came of a cell: it was run, was finished before, failed, is run by another process, or found the disk full."""
 
 
 @dataclass(frozen=True)
@@ -108,13 +110,21 @@ def run_cell(cell: Cell, settings: Settings) -> Report:
     except BusyError as error:
         return Report(cell.run, "busy", reason=str(error))
     except Exception as error:  # noqa: BLE001 - the other cells go on; the traceback is in the failure record
-        failed = read_failure(settings.results, cell.run)
-        if failed is None or failed.id == cell.failure:  # it failed before the run itself began
-            spec = {"method": cell.method, "parameters": dict(cell.parameters), "split": cell.split, "seed": cell.seed}
-            failed = Failure.of(cell.run, spec, error)
-            write_failure(settings.results, failed)
-        return Report(cell.run, "failed", time.monotonic() - start, failed.reason)
+        if isinstance(ours := as_ours(error), FullDiskError):
+            return Report(cell.run, "full", time.monotonic() - start, str(ours))
+        return Report(cell.run, "failed", time.monotonic() - start, _recorded(cell, settings, error))
     return Report(cell.run, "found" if reused else "done", time.monotonic() - start)
+
+
+def _recorded(cell: Cell, settings: Settings, error: Exception) -> str:
+    """Return the reason of a failure, which is recorded unless the run itself has done so."""
+    failed = read_failure(settings.results, cell.run)
+    if failed is None or failed.id == cell.failure:  # it failed before the run itself began
+        spec = {"method": cell.method, "parameters": dict(cell.parameters), "split": cell.split, "seed": cell.seed}
+        failed = Failure.of(cell.run, spec, error)
+        with suppress(OSError):  # the report tells it too
+            write_failure(settings.results, failed)
+    return failed.reason
 
 
 def _run(cell: Cell, settings: Settings) -> bool:

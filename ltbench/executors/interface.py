@@ -79,8 +79,19 @@ class Options(BaseModel):
 
 
 def executor_names() -> list[str]:
-    """Return the names of all executors, sorted."""
+    """Return the names of all executors, sorted; those of `executor_clashes` that are not the suite's are left out."""
     return sorted(_targets())
+
+
+def executor_clashes() -> dict[str, LtbenchError]:
+    """Return the names that several packages give to their executors; the suite's own keep theirs."""
+    return {
+        name: LtbenchError(
+            f"Expected one executor named {name!r}, got {' and '.join(targets)}. Rename one, or remove its package."
+        )
+        for name, targets in sorted(_offered().items())
+        if len(targets) > 1
+    }
 
 
 def make_executor(name: str, options: Mapping[str, Any]) -> Executor:
@@ -89,16 +100,22 @@ def make_executor(name: str, options: Mapping[str, Any]) -> Executor:
     Raises:
         UnknownNameError: no executor, or no option, of that name.
         SpecError: an option of the wrong type or range.
-        LtbenchError: its module cannot be imported.
+        LtbenchError: several packages give the name, or its module cannot be imported.
     """
     targets = _targets()
     if name not in targets:
-        raise UnknownNameError("executor", name, targets)
+        raise executor_clashes().get(name) or UnknownNameError("executor", name, targets)
     module, _, attribute = targets[name].partition(":")
     try:
         cls = getattr(importlib.import_module(module), attribute)
     except ImportError as error:
         raise LtbenchError(f"Expected executor {name!r} to import, got: {error}. Install what it needs.") from error
+    except Exception as error:
+        if name in BUILT_IN:
+            raise
+        raise LtbenchError(
+            f"Expected executor {name!r} to import, got {type(error).__name__}: {error}. Mend or remove its package."
+        ) from error
     unknown = set(options) - set(cls.model_fields)
     if unknown:
         raise UnknownNameError(f"option of executor {name}", min(unknown), cls.model_fields)
@@ -114,8 +131,15 @@ def make_executor(name: str, options: Mapping[str, Any]) -> Executor:
 
 
 def _targets() -> dict[str, str]:
-    announced = {entry.name: entry.value for entry in entry_points(group=GROUP)}
-    both = sorted(set(announced) & set(BUILT_IN))
-    if both:
-        raise LtbenchError(f"Expected one executor named {both[0]!r}, got two. Rename yours.")
-    return BUILT_IN | announced
+    """Return what can be made: the suite's own, and those of other packages whose names nobody else has."""
+    return {name: targets[0] for name, targets in _offered().items() if len(targets) == 1} | BUILT_IN
+
+
+def _offered() -> dict[str, list[str]]:
+    """Return the classes that offer an executor of each name: one, unless names clash."""
+    offered = {name: [target] for name, target in BUILT_IN.items()}
+    for entry in entry_points(group=GROUP):
+        targets = offered.setdefault(entry.name, [])
+        if entry.value not in targets:  # a package may be found twice, installed and on the path
+            targets.append(entry.value)
+    return offered

@@ -21,7 +21,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from ltbench.cores import usable_cores
-from ltbench.errors import LtbenchError
+from ltbench.errors import FullDiskError, LtbenchError
 from ltbench.executors.cells import Cell, Report, Settings
 from ltbench.executors.interface import Ended, Event, Options, Said, Started
 from ltbench.executors.schedule import Schedule
@@ -53,6 +53,7 @@ class Local(Options):
 
         Raises:
             LtbenchError: workers die before they are ready.
+            FullDiskError: a cell found no room; no other is begun.
         """
         devices = _devices(settings.device)
         answers: SimpleQueue[tuple[_Slot, Cell, Report | _Death]] = SimpleQueue()
@@ -204,7 +205,7 @@ def _serve(
     settings: Settings,
     answers: SimpleQueue[tuple[_Slot, Cell, Report | _Death]],
 ) -> Iterator[Event]:
-    idle, deaths, stillborn = list(slots), Counter[str](), 0
+    idle, deaths, stillborn, told = list(slots), Counter[str](), 0, set[str]()
     while schedule:
         startable = schedule.startable(time.monotonic(), len(slots))
         while idle and startable:
@@ -219,8 +220,13 @@ def _serve(
         idle.append(slot)
         if isinstance(answer, Report):
             stillborn = 0
+            if answer.state == "full":
+                raise FullDiskError(f"{answer.reason} The sweep stopped there; the same command goes on.")
             if answer.state == "busy":
                 schedule.postpone(cell, time.monotonic())
+                if cell.run not in told:
+                    told.add(cell.run)
+                    yield Said(f"{cell.title}: {answer.reason}")
             else:
                 schedule.end(cell)
                 yield Ended(cell, answer)
@@ -253,7 +259,8 @@ def _refuse_stillborn(death: _Death, count: int) -> None:
 def _fail(cell: Cell, settings: Settings, death: _Death) -> Report:
     reason = f"its worker died {MAX_DEATHS} times, the last time by {death.cause}"
     spec = {"method": cell.method, "parameters": dict(cell.parameters), "split": cell.split, "seed": cell.seed}
-    write_failure(settings.results, Failure(cell.run, spec, reason, death.log))
+    with suppress(OSError):  # the report tells it too
+        write_failure(settings.results, Failure(cell.run, spec, reason, death.log))
     return Report(cell.run, "failed", reason=reason)
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, Field
 
-from ltbench.errors import DataError, LtbenchError
+from ltbench.errors import DataError, FullDiskError, LtbenchError
 from ltbench.executors.cells import Cell, Report, Settings, run_cell
 from ltbench.executors.interface import Ended, Event, Options, Said, Started
 from ltbench.executors.schedule import stages
@@ -207,11 +207,16 @@ class Task:
     settings: Settings
 
     def __call__(self) -> list[Report]:
-        """Run the cells."""
+        """Run the cells, as far as there is room on the disk."""
         cores = os.environ.get("SLURM_CPUS_PER_TASK", "")
         if cores.isdigit():
             use_threads(int(cores))
-        return [run_cell(cell, self.settings) for cell in self.cells]
+        reports = []
+        for cell in self.cells:
+            reports.append(run_cell(cell, self.settings))
+            if reports[-1].state == "full":
+                raise FullDiskError(reports[-1].reason)
+        return reports
 
     def checkpoint(self) -> DelayedSubmission:
         """Return what is to be done after a restart: the same; finished cells are found, the one at hand goes on."""

@@ -12,7 +12,7 @@ from typing import Any
 from uuid import uuid4
 
 from ltbench.atomic import write_whole
-from ltbench.errors import LtbenchError
+from ltbench.system import as_ours
 
 FOLDER = "failures"
 
@@ -40,10 +40,12 @@ class Failure:
     @classmethod
     def of(cls, run: str, spec: Mapping[str, Any], error: BaseException) -> Failure:
         """Return the failure of a run that an exception is."""
-        text = str(error).strip().partition("\n")[0]
-        if isinstance(error, LtbenchError):
+        ours = as_ours(error)
+        text = str(ours or error).strip().partition("\n")[0]
+        if ours is error:
             return cls(run, spec, text)
-        return cls(run, spec, f"{type(error).__name__}: {text}", "".join(traceback.format_exception(error)))
+        reason = text if ours else f"{type(error).__name__}: {text}"
+        return cls(run, spec, reason, "".join(traceback.format_exception(error)))
 
 
 def write_failure(results: Path, failure: Failure) -> None:
@@ -58,7 +60,7 @@ def read_failure(results: Path, run: str) -> Failure | None:
         return Failure(**json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         return Failure(run, {}, f"unknown: {path} cannot be read ({error})", created="", id="unreadable")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import mmap
 import shutil
@@ -15,15 +14,16 @@ from typing import Any
 from uuid import uuid4
 
 from ltbench.core import Metrics, Protocol, RunSpec
-from ltbench.errors import DataError, LtbenchError
+from ltbench.errors import DataError
 from ltbench.method import MethodInfo
 from ltbench.records.integrity import CHECKSUMS, checked, checksums_of
 from ltbench.records.schema import SCHEMA_VERSION, upgraded
+from ltbench.system import FULL, refusal
 
 RECORD = "record.json"
 MAPS = "maps"
 """The folder of a run's anomaly maps, `<category>.safetensors`, beside its record."""
-CANNOT_WRITE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+REMEDY = "Free space or pass another --results."
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,8 @@ def new_folder(target: Path) -> Iterator[Path]:
     """Yield a temporary folder that becomes `target` when the block ends well, and vanishes when it does not.
 
     Raises:
-        LtbenchError: the disk is full or cannot be written to.
+        FullDiskError: there is no room for it.
+        DataError: its place cannot be written to.
     """
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -152,11 +153,10 @@ def new_folder(target: Path) -> Iterator[Path]:
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
     except OSError as error:
-        if error.errno not in CANNOT_WRITE:
+        is_ours = str(error.filename).startswith(str(target.parent)) if error.filename else error.errno in FULL
+        if not is_ours:
             raise
-        raise LtbenchError(
-            f"Expected to write {target}, got {error.strerror or error}. Free space or pass another --results."
-        ) from error
+        raise refusal(error, f"to write {target}", REMEDY) from error
 
 
 def write_record(folder: Path, record: RunRecord) -> None:
@@ -218,7 +218,7 @@ class StoredScores(Mapping[str, list[dict[str, Any]]]):
 def _read(path: Path, parse: Callable[[Path], Any]) -> RunRecord:
     try:
         return RunRecord.from_json(checked(parse(path)))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DataError(
             f"Expected a run record in {path}, got {error}. Remove the folder and repeat the run."
         ) from error

@@ -1,28 +1,35 @@
 """Claims: of all processes that share a results folder, one at a time does a run.
 
-A claim is a file `<results>/.claims/<run>.<generation>.json` that only one process can create (O_EXCL, which local
+A claim is a file `<results>/.claims/<run>.<generation>.json` that only one process can create (a hard link, which local
 and network file systems keep). It says who holds the run and how far it is, and its time of change is the holder's
 heartbeat. A claim that was released, or whose holder is dead, is followed by the next generation, which again only one
 process can create. No generation is ever removed. docs/adr/0005-claims-are-files.md says why this is no lock.
+
+A claim appears with its content, by a hard link; an empty one is left of a file system without links, or of a process
+that died there, and holds nothing. Neither does a heartbeat from the future.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import os
-import platform
+import shlex
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
-from functools import cache
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 from ltbench.atomic import write_whole
-from ltbench.errors import BusyError, LtbenchError
+from ltbench.errors import BusyError
+from ltbench.records.record import REMEDY
+from ltbench.runs.holders import Holder
+from ltbench.system import writing
 
 FOLDER = ".claims"
 
@@ -30,48 +37,22 @@ HEARTBEAT_SECONDS = 2.0
 STALE_SECONDS = 180.0
 """How old the heartbeat of a holder on another machine may be: a network file system may show one a minute late."""
 
+AHEAD_SECONDS = 10.0
+"""How far in the future a heartbeat may lie: clocks of machines that share files differ by less."""
+
+PATIENCE_SECONDS = 0.3
+"""How long a run is waited for without a word."""
+
 LONGEST_WAIT = 1.0
 """Seconds between two looks at a run that another process holds."""
 
+_NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
+"""What file systems say that have no hard links."""
+
+Say = Callable[[str], None]
+
 Describe = Callable[[], Mapping[str, Any]]
 """Gives what a claim says beside its holder: how far the run is, as plain JSON values."""
-
-
-@dataclass(frozen=True, slots=True)
-class Holder:
-    """A process, told apart from every other one, past or on another machine.
-
-    Args:
-        host: the machine's name, for people.
-        place: this boot of the machine and this namespace of process ids; within it, `pid` and `started` tell whether
-            the process is alive. "" where the system does not say.
-        pid: process id.
-        started: when the process started, in ticks since boot; a process id can be used again.
-        job: Slurm's job id, or "".
-        restart: how often Slurm has restarted that job.
-    """
-
-    host: str
-    place: str
-    pid: int
-    started: str
-    job: str = ""
-    restart: int = 0
-
-    @classmethod
-    def myself(cls) -> Holder:
-        """Return this process."""
-        job = os.environ.get("SLURM_JOB_ID", "")
-        restart = int(os.environ.get("SLURM_RESTART_COUNT") or 0)
-        return cls(platform.node(), _place(), os.getpid(), _started(os.getpid()), job, restart)
-
-    def is_dead(self, me: Holder) -> bool | None:
-        """Return whether the process has ended, or None where process `me` cannot know."""
-        if self.place and self.place == me.place:
-            return _started(self.pid) != self.started
-        if self.job and self.job == me.job and self.restart < me.restart:
-            return True  # Slurm has ended a job before it starts it again
-        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +79,6 @@ class Claim:
         self._folder, self._run, self._generation, self._describe = folder, run, generation, describe
         self._path = _path(folder, run, generation)
         self._ended = threading.Event()
-        self._tell()
         self._thread = threading.Thread(target=self._beat, name="ltbench-claim", daemon=True)
         self._thread.start()
 
@@ -124,38 +104,49 @@ class Claim:
 
     def _beat(self) -> None:
         while not self._ended.wait(HEARTBEAT_SECONDS):
-            with suppress(OSError):  # a full disk or an outage: the run itself will tell
-                self._tell()
-
-    def _tell(self) -> None:
-        content = {"run": self._run, "holder": asdict(Holder.myself()), "told": dict(self._describe())}
-        write_whole(self._path, json.dumps(content).encode())
+            try:
+                write_whole(self._path, _content(self._run, self._describe))
+            except OSError:  # a full disk or an outage: the run itself will tell
+                with suppress(OSError):
+                    os.utime(self._path)
 
 
 def try_claim(results: Path, run: str, describe: Describe = dict) -> Claim | None:
     """Return the claim of a run, or None while another process, or another thread, holds it.
 
     Raises:
-        LtbenchError: the results folder cannot be written to.
+        FullDiskError, DataError: the results folder cannot be written to.
     """
     folder = results / FOLDER
     generation = _latest(folder, run)
     if generation and _read(folder, run, generation).is_held:
         return None
-    try:
+    with writing(results, REMEDY):
         folder.mkdir(parents=True, exist_ok=True)
-        os.close(os.open(_path(folder, run, generation + 1), os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644))
-    except FileExistsError:
-        if not folder.is_dir():
-            raise _unwritable(results, "a file of that name") from None
-        return None  # another process was a moment faster
-    except OSError as error:
-        raise _unwritable(results, error.strerror) from error
-    return Claim(folder, run, generation + 1, describe)
+        is_ours = _create(_path(folder, run, generation + 1), _content(run, describe))
+    return Claim(folder, run, generation + 1, describe) if is_ours else None
+
+
+def unlock(results: Path, run: str) -> str:
+    """Take a run away from whoever holds it, and return who that was, "" for nobody. It keeps nothing if it goes on.
+
+    Raises:
+        FullDiskError, DataError: the results folder cannot be written to.
+    """
+    folder = results / FOLDER
+    generation, who = _latest(folder, run), holder_of(results, run)
+    if not _read(folder, run, generation).is_held:
+        return ""
+    with writing(results, REMEDY):
+        _create(path := _path(folder, run, generation + 1), _content(run, dict))
+        os.utime(path, (0, 0))
+    return who
 
 
 @contextmanager
-def claimed(results: Path, run: str, describe: Describe = dict, *, wait: bool = True) -> Iterator[Claim]:
+def claimed(
+    results: Path, run: str, describe: Describe = dict, *, wait: bool = True, say: Say | None = None
+) -> Iterator[Claim]:
     """Hold the claim of a run inside the block.
 
     Args:
@@ -163,15 +154,21 @@ def claimed(results: Path, run: str, describe: Describe = dict, *, wait: bool = 
         run: the run's name.
         describe: gives what the claim tells beside its holder.
         wait: wait for another process that holds the run.
+        say: is told who that is, once, where it takes more than a moment.
 
     Raises:
         BusyError: another process holds the run, and `wait` is False.
-        LtbenchError: the results folder cannot be written to.
+        FullDiskError, DataError: the results folder cannot be written to.
     """
-    pause = 0.01
+    pause, start = 0.01, time.monotonic()
+    unlocking = f"ltbench runs unlock {run} --results {shlex.quote(str(results))}"
+    remedy = f"`{unlocking}` takes it from a process that hangs"
     while (claim := try_claim(results, run, describe)) is None:
         if not wait:
-            raise BusyError(f"Expected run {run} to be free, got one that {holder_of(results, run)} is doing. Wait.")
+            raise BusyError(f"Expected run {run} to be free, got one of {holder_of(results, run)}. Wait; {remedy}.")
+        if say is not None and time.monotonic() - start > PATIENCE_SECONDS:
+            say(f"waiting for run {run}, which {holder_of(results, run)} is doing; {remedy}")
+            say = None
         time.sleep(pause)
         pause = min(2 * pause, LONGEST_WAIT)
     try:
@@ -186,7 +183,8 @@ def held(results: Path) -> dict[str, ClaimState]:
     newest: dict[str, int] = {}
     for path in folder.glob("[!.]*.json"):
         run, _, generation = path.stem.rpartition(".")
-        newest[run] = max(newest.get(run, 0), int(generation))
+        if generation.isdecimal():
+            newest[run] = max(newest.get(run, 0), int(generation))
     states = {run: _read(folder, run, generation) for run, generation in newest.items()}
     return {run: state for run, state in states.items() if state.is_held}
 
@@ -194,8 +192,14 @@ def held(results: Path) -> dict[str, ClaimState]:
 def holder_of(results: Path, run: str) -> str:
     """Return who holds a run, in words."""
     folder = results / FOLDER
-    holder = _read(folder, run, _latest(folder, run)).holder
-    return f"process {holder.pid} on {holder.host}" if holder else "another process"
+    state = _read(folder, run, _latest(folder, run))
+    if state.holder is None:
+        return "another process"
+    since: Any = state.told.get("since")
+    began = ""
+    with suppress(TypeError, ValueError, OverflowError, OSError):  # it may not say, or be of another version
+        began = f" since {datetime.fromtimestamp(since).astimezone():%Y-%m-%d %H:%M:%S}"
+    return f"process {state.holder.pid} on {state.holder.host}{began}"
 
 
 def _latest(folder: Path, run: str) -> int:
@@ -217,14 +221,17 @@ def _read(folder: Path, run: str, generation: int) -> ClaimState:
         beat = path.stat().st_mtime
         if beat == 0:  # released
             return ClaimState(run, None, {}, is_held=False)
-        content = json.loads(path.read_text(encoding="utf-8"))
-        holder, told = Holder(**content["holder"]), content["told"]
+        text = path.read_text(encoding="utf-8")
+        if not text:  # see above
+            return ClaimState(run, None, {}, is_held=False)
+        content = json.loads(text)
+        holder, told = Holder(**content["holder"]), dict(content["told"])
     except FileNotFoundError:
         return ClaimState(run, None, {}, is_held=False)
-    except (ValueError, TypeError, KeyError):
-        pass  # created this moment: its holder is about to write
+    except (ValueError, TypeError, KeyError, RecursionError):
+        pass  # of another version, perhaps: its heart tells
     is_dead = holder.is_dead(Holder.myself()) if holder else None
-    is_held = _now(folder) - beat < STALE_SECONDS if is_dead is None else not is_dead
+    is_held = -AHEAD_SECONDS < _now(folder) - beat < STALE_SECONDS if is_dead is None else not is_dead
     return ClaimState(run, holder, told, is_held)
 
 
@@ -241,23 +248,28 @@ def _now(folder: Path) -> float:
             probe.unlink(missing_ok=True)
 
 
-@cache
-def _place() -> str:
+def _content(run: str, describe: Describe) -> bytes:
+    return json.dumps({"run": run, "holder": asdict(Holder.myself()), "told": dict(describe())}).encode()
+
+
+def _create(path: Path, content: bytes) -> bool:
+    """Create a claim with its content, which one process alone can; return whether it was this one."""
+    temporary = path.with_name(f".{uuid4().hex}")
     try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-        return f"{platform.node()} {boot} {Path('/proc/self/ns/pid').readlink()}"
-    except OSError:
-        return ""
-
-
-def _started(pid: int) -> str:
-    """Return when a process started, in ticks since boot, or "" if there is none (a zombie is none)."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
-    except OSError:
-        return ""
-    return "" if fields[0] in "ZX" else fields[19]
-
-
-def _unwritable(results: Path, reason: str | None) -> LtbenchError:
-    return LtbenchError(f"Expected to write to {results}, got {reason}. Free space or pass another --results.")
+        temporary.write_bytes(content)
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            return temporary.stat().st_nlink > 1  # a network file system may do it, and say that another did
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            with suppress(FileExistsError):
+                os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644))
+                temporary.replace(path)
+                return True
+            return False
+        return True
+    finally:
+        with suppress(OSError):
+            temporary.unlink()

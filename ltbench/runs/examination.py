@@ -23,7 +23,9 @@ from ltbench.errors import ContractError, DataError
 from ltbench.method import ImageSet, Method, MethodInfo
 from ltbench.metrics.groups import aggregate, evaluate_category, image_scores
 from ltbench.records.maps import write_maps
+from ltbench.records.record import REMEDY
 from ltbench.runs.progress import ConsoleProgress
+from ltbench.system import writing
 
 CURVE = "learning_curve"
 """The note, the phase and the file of a learning curve."""
@@ -163,7 +165,7 @@ class LearningCurve:
                         raise ValueError("a checksum that differs")
                     stored = stored["points"]
                 self._points = {point["epoch"]: point["metrics"] for point in stored}
-            except (ValueError, TypeError, KeyError) as error:
+            except (ValueError, TypeError, KeyError, RecursionError) as error:
                 raise DataError(
                     f"Expected a learning curve in {self._file}, got {error}. Remove {folder} to train anew."
                 ) from error
@@ -185,7 +187,8 @@ class LearningCurve:
         progress = self._examination.progress
         self._points[epoch] = self._examination.findings(method, lambda _: progress.timed(CURVE)).metrics
         content = {"points": self.points, "checksum": sha256_of(self.points)}
-        write_whole(self._file, json.dumps(content, allow_nan=False).encode())
+        with writing(self._file, REMEDY):
+            write_whole(self._file, json.dumps(content, allow_nan=False).encode())
 
 
 def shuffled(paths: Iterable[str]) -> list[str]:

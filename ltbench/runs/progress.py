@@ -53,6 +53,10 @@ class ConsoleProgress:
         if not self.quiet:
             self.console.print(visible(text), highlight=False, markup=False, emoji=False)
 
+    def warn(self, text: str) -> None:
+        """Print one line even where progress is not shown: it is on standard error, and waits for somebody."""
+        Console(stderr=True).print(visible(text), highlight=False, markup=False, emoji=False, soft_wrap=True)
+
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """Prefix what is shown inside with a name ("predict bottle 3/15")."""

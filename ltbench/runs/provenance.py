@@ -24,8 +24,9 @@ from ltbench.core import Dataset, Split, canonical_json, sha256_of
 from ltbench.datasets.digests import digests_of, split_files
 from ltbench.errors import SpecError
 from ltbench.method import Method
-from ltbench.records.record import RunRecord
+from ltbench.records.record import REMEDY, RunRecord
 from ltbench.runs.environment import installed_version
+from ltbench.system import writing
 
 FOLDER = "digests"
 """Where below the results the digests of files lie, one file for each set of them."""
@@ -139,7 +140,7 @@ def keep_checkpoints(folder: Path, now: Mapping[str, Any], say: Callable[[str], 
     """
     file = folder / ORIGIN
     if file.exists():
-        with suppress(OSError, ValueError, KeyError, TypeError):
+        with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
             before = json.loads(file.read_text(encoding="utf-8"))
             if {**before, "weights": now["weights"]} == now and not _weights_changed(before["weights"], now["weights"]):
                 return
@@ -147,7 +148,15 @@ def keep_checkpoints(folder: Path, now: Mapping[str, Any], say: Callable[[str], 
         shutil.rmtree(folder)
     elif any(folder.glob("*.safetensors")):
         return
-    write_whole(file, canonical_json(dict(now)).encode("ascii"))
+    with writing(file, REMEDY):
+        write_whole(file, canonical_json(dict(now)).encode("ascii"))
+
+
+def drop_origin(folder: Path) -> None:
+    """Remove what `keep_checkpoints` wrote, where no checkpoint came of it."""
+    with suppress(OSError):
+        if [path.name for path in folder.iterdir()] == [ORIGIN]:
+            shutil.rmtree(folder)
 
 
 def with_new_weights(origin: Mapping[str, Any], method: type[Method], values: Mapping[str, Any]) -> dict[str, Any]:
@@ -165,7 +174,7 @@ def _images_changed(file: Path, digests: Digests, split: Split) -> str:
     """Return which images and masks changed, by part and category."""
     try:
         before: dict[str, str] = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return "images or masks changed"
     changed = sorted(path for path in {*before, *digests} if before.get(path) != digests.get(path))
     part_of = {path: ("test images", category) for category, paths in split.test.items() for path in paths}

@@ -17,7 +17,7 @@ from ltbench.contract.registry import choose_preset, method_class
 from ltbench.core import Dataset, Split
 from ltbench.datasets.images import DiskImages
 from ltbench.datasets.index import load_dataset, load_listing, locate
-from ltbench.errors import AbsentError, DataError
+from ltbench.errors import AbsentError, DataError, FullDiskError
 from ltbench.method import AnnotatedImageSet, Runtime
 from ltbench.records.failures import Failure, clear_failure, write_failure
 from ltbench.records.record import (
@@ -41,10 +41,18 @@ from ltbench.runs.memory import MemoryPlan, image_counts, plan_memory
 from ltbench.runs.models import CALIBRATION, MODEL, Limits, write_manifest
 from ltbench.runs.planning import Plan, check_applicable, check_plan, plan
 from ltbench.runs.progress import ConsoleProgress, Position
-from ltbench.runs.provenance import keep_checkpoints, keep_digests, provenance, refuse_stale, with_new_weights
+from ltbench.runs.provenance import (
+    drop_origin,
+    keep_checkpoints,
+    keep_digests,
+    provenance,
+    refuse_stale,
+    with_new_weights,
+)
 from ltbench.splits.files import find_split
 from ltbench.splits.held_out import PERCENT, held_out, hold_out
 from ltbench.splits.noise import shortfalls
+from ltbench.system import as_ours
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +124,8 @@ def run(planned: Plan, split: Split, dataset: Dataset, harness: Harness) -> Outc
         DataError: the split names images that the dataset lacks, or one that cannot be read.
         ContractError: the method returned something else than the contract says.
         BusyError: another process is doing the run, and the harness does not wait.
-        LtbenchError: the results folder cannot be written to.
+        FullDiskError: there is no room; no failure is recorded, the same call goes on once there is.
+        LtbenchError: the results folder cannot be written to, or the system refuses something else.
     """
     check_applicable(planned, split)
     folder, spec = run_folder(harness.results, planned.spec), planned.spec
@@ -125,16 +134,22 @@ def run(planned: Plan, split: Split, dataset: Dataset, harness: Harness) -> Outc
         harness = replace(harness, save_maps=False)
     if (record := _finished(folder, harness)) is not None:
         return _found(record, planned, split, dataset, harness)
-    with claimed(harness.results, spec.hash, _describe(planned, harness.progress), wait=harness.wait) as claim:
+    describe = _describe(planned, harness.progress)
+    with claimed(harness.results, spec.hash, describe, wait=harness.wait, say=harness.progress.warn) as claim:
         if (record := _finished(folder, harness)) is not None:  # by another process, a moment ago
             return _found(record, planned, split, dataset, harness)
         try:
             record = _record(planned, split, dataset, harness, claim)
         except Exception as error:
             claim.check()
-            with suppress(OSError):  # a full disk, which the error itself tells
-                write_failure(harness.results, Failure.of(spec.hash, spec.payload(), error))
-            raise
+            drop_origin(checkpoints_folder(harness.results, spec.hash))
+            ours = as_ours(error)
+            if not isinstance(ours, FullDiskError):  # that is no fault of the run, and there is no room to say so
+                with suppress(OSError):
+                    write_failure(harness.results, Failure.of(spec.hash, spec.payload(), error))
+            if ours is None or ours is error:
+                raise
+            raise ours from error
         clear_failure(harness.results, spec.hash)
     return Outcome(record, folder, reused=False)
 

@@ -92,7 +92,7 @@ class _Check:
             record = RunRecord.from_json({name: value for name, value in values.items() if name != CHECKSUMS})
             self.checked.append("record")
             self._image_metrics(record)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, LtbenchError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, LtbenchError) as error:
             self.faults.append(f"{RECORD} cannot be read: {error}")
             return
         if not record.method.has_maps:

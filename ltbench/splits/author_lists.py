@@ -20,6 +20,7 @@ from ltbench.core import Dataset, Split, TrainImages
 from ltbench.errors import DataError
 from ltbench.splits.generate import published_test
 from ltbench.splits.groups import GroupRule, groups_of
+from ltbench.system import content_of
 
 SOURCE = "zenodo.org/records/10854201"
 
@@ -110,7 +111,7 @@ def _split(dataset: Dataset, profile: str, lists: list[Path], folder: Path, grou
 
 def _content(file: Path) -> bytes:
     try:
-        return file.read_bytes()
+        return content_of(file)
     except OSError as error:
         raise DataError(f"Expected a list of images in {file}, got: {error.strerror}. Mend --source.") from error
 
@@ -134,7 +135,7 @@ def _entries(file: Path, content: bytes) -> Iterator[tuple[str, ...]]:
                     yield _names(named[0], tuple(file.stem.split("_")[-1:]))
                 elif row and "/" in row[0]:
                     raise DataError(f"Expected paths of images in {file}, got {row[0]!r}. Mend the file.")
-    except (UnicodeDecodeError, csv.Error, json.JSONDecodeError) as error:
+    except (UnicodeDecodeError, csv.Error, json.JSONDecodeError, RecursionError) as error:
         raise DataError(f"Expected a list of images in {file}, got neither text nor JSON: {error}. Mend it.") from error
 
 

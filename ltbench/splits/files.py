@@ -19,6 +19,7 @@ from ltbench.splits.catalogue import catalogue
 from ltbench.splits.generate import make_split
 from ltbench.splits.held_out import hold_out, without_suffix
 from ltbench.splits.recipe import check_name, is_recipe_name, parse_name
+from ltbench.system import content_of
 
 FOLDERS = (SPLITS, Path("splits"))
 """Where a split is looked for by name: among the committed ones, then where `ltbench make-splits` writes."""
@@ -94,7 +95,7 @@ def read_split(path: Path) -> Split:
         DataError: the file is missing, is no split file, names a path outside the dataset, or was edited by hand.
     """
     try:
-        found = _SplitFile.model_validate_json(path.read_bytes())
+        found = _SplitFile.model_validate_json(content_of(path))
     except OSError as error:
         raise DataError(f"Expected a split file at {path}, got: {error.strerror}. Mend the path.") from error
     except ValidationError as error:

@@ -23,6 +23,7 @@ from ltbench.errors import DataError, SpecError, UnknownNameError
 from ltbench.splits.generate import less_contaminants, published_test
 from ltbench.splits.groups import GroupRule, groups_of, rule_of
 from ltbench.splits.recipe import check_name, is_recipe_name
+from ltbench.system import content_of
 
 ROLES = ("normal", "contaminant", "test")
 """What an image of a list is for."""
@@ -193,7 +194,7 @@ def import_list(
 def _read_list(file: Path, dataset: Dataset) -> tuple[list[_Row], str]:
     """Return the rows of a list and the sha256 of the file."""
     try:
-        content = file.read_bytes()
+        content = content_of(file)
         rows = list(_rows(file, content.decode("utf-8-sig"), dataset))
     except OSError as error:
         raise DataError(f"Expected a list of images in {file}, got: {error.strerror}. Mend --from-list.") from error

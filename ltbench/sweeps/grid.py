@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import re
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -17,28 +17,14 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from ltbench.contract.parameters import parse_assignments
 from ltbench.contract.registry import method_names, preset_names
-from ltbench.errors import DataError, SpecError, UnknownNameError
+from ltbench.errors import DataError, SpecError, UnknownNameError, cut
+from ltbench.plain_yaml import parse_yaml
 from ltbench.splits.files import committed_names
+from ltbench.sweeps.seeds import LARGEST_SWEEP, parse_seeds
+from ltbench.system import content_of
 
 SHIPPED = files("ltbench.sweeps") / "grids"
 """The folder of the grids that ship, as YAML files."""
-
-
-def parse_seeds(value: object) -> list[int]:
-    """Return `3`, `"0-4"`, `"0-2,7"` or a list of such as numbers, in order.
-
-    Raises:
-        ValueError: anything else.
-    """
-    if isinstance(value, list):
-        return [seed for item in value for seed in parse_seeds(item)]
-    found: list[int] = []
-    for part in str(value).split(","):
-        match = re.fullmatch(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?", part)
-        if match is None or isinstance(value, bool) or int(match[2] or match[1]) < int(match[1]):
-            raise ValueError(f"Expected seeds such as 0-4 or 0,2,7, got {value!r}.")
-        found += range(int(match[1]), int(match[2] or match[1]) + 1)
-    return found
 
 
 def _listed(value: object) -> object:
@@ -103,11 +89,12 @@ def read_grid(name_or_path: str) -> Grid:
     if not is_path and name_or_path not in grid_names():
         raise UnknownNameError("grid (or YAML file)", name_or_path, grid_names())
     try:
-        text = (Path(name_or_path) if is_path else SHIPPED / f"{name_or_path}.yaml").read_text(encoding="utf-8")
+        shipped = SHIPPED / f"{name_or_path}.yaml"
+        text = content_of(Path(name_or_path)).decode("utf-8") if is_path else shipped.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"Expected a grid in {name_or_path}, got: {error}. Mend the path.") from error
     try:
-        content = yaml.safe_load(text)
+        content = parse_yaml(text)
     except yaml.YAMLError as error:
         raise SpecError(f"Expected YAML in {name_or_path}, got: {' '.join(str(error).split())}. Mend it.") from None
     if not isinstance(content, dict):
@@ -132,7 +119,9 @@ def validate_grid(content: Mapping[str, Any], source: str) -> Grid:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         why = first["msg"].removeprefix("Value error, ").rstrip(".")
-        raise SpecError(f"Expected a valid {where} in {source}, got {first['input']!r}: {why}. Mend it.") from None
+        raise SpecError(
+            f"Expected a valid {where} in {source}, got {cut(repr(first['input']))}: {why}. Mend it."
+        ) from None
 
 
 def _refuse_unknown(content: Mapping[str, Any], model: type[BaseModel], source: str) -> None:
@@ -180,15 +169,23 @@ def requests(grid: Grid) -> list[Request]:
     """Return the combinations of a grid, each once, in its order.
 
     Raises:
-        SpecError: a part without methods or splits.
+        SpecError: a part without methods or splits, or more combinations than a sweep may have.
         UnknownNameError: a pattern that no method or split has.
     """
     found: dict[str, Request] = {}
+    count = 0
     for part in _parts(grid):
         if not part.methods or not part.splits:
             lacking = "splits" if part.methods else "methods"
             raise SpecError(f"Expected methods and splits, got no {lacking}. Give --{lacking}, or --config GRID.")
-        for request in _product(part):
+        product = _Product.of(part)
+        count += product.count
+        if count > LARGEST_SWEEP:
+            raise SpecError(
+                f"Expected a sweep of at most {LARGEST_SWEEP:,} runs, got {count:,}, the last {product}. Mend the "
+                "seeds or lists of values, or make several sweeps of it."
+            )
+        for request in product:
             found.setdefault(repr(request), request)
     return list(found.values())
 
@@ -204,16 +201,41 @@ def _parts(grid: Grid) -> Iterator[Part]:
         yield Part.model_construct(**({name: getattr(part, name) for name in names} | merged))
 
 
-def _product(part: Part) -> Iterator[Request]:
-    methods = expand(part.methods, method_names(), "method")
-    splits = expand(part.splits, committed_names(), "split")
-    lists = [value if isinstance(value, list) else [value] for value in part.parameters.values()]
-    settings = [(method, preset) for method in methods for preset in _presets(part.presets, method)]
-    for split, (method, preset) in itertools.product(splits, settings):
-        for values in itertools.product(*lists):
-            parameters = dict(zip(part.parameters, values, strict=True))
-            for seed in part.seeds:
-                yield Request(method, split, preset, parameters, part.protocol, seed)
+@dataclass(frozen=True)
+class _Product:
+    """The combinations of a part, which can be counted before any is made."""
+
+    part: Part
+    splits: list[str]
+    settings: list[tuple[str, str | None]]
+    lists: list[list[Any]]
+
+    @classmethod
+    def of(cls, part: Part) -> _Product:
+        """Return the product of a part, its patterns replaced by the names that they match."""
+        methods = expand(part.methods, method_names(), "method")
+        settings = [(method, preset) for method in methods for preset in _presets(part.presets, method)]
+        lists = [value if isinstance(value, list) else [value] for value in part.parameters.values()]
+        return cls(part, expand(part.splits, committed_names(), "split"), settings, lists)
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return math.prod(map(len, self.lists), start=len(self.splits) * len(self.settings) * len(self.part.seeds))
+
+    def __str__(self) -> str:
+        lists = "".join(
+            f" x {len(own)} values of {name}" for name, own in zip(self.part.parameters, self.lists, strict=True)
+        )
+        sides = f"{len(self.settings)} methods and presets x {len(self.splits)} splits x {len(self.part.seeds)} seeds"
+        return f"{self.count:,} ({sides}{lists})"
+
+    def __iter__(self) -> Iterator[Request]:
+        for split, (method, preset) in itertools.product(self.splits, self.settings):
+            for values in itertools.product(*self.lists):
+                parameters = dict(zip(self.part.parameters, values, strict=True))
+                for seed in self.part.seeds:
+                    yield Request(method, split, preset, parameters, self.part.protocol, seed)
 
 
 def _presets(names: Sequence[str], method: str) -> list[str | None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -92,10 +93,11 @@ class Status:
 
 
 def _running(run: str, cell: Cell | None, claim: claims.ClaimState) -> CellStatus:
-    told = claim.told
-    position = Position(**told["position"]) if "position" in told else Position()
-    now = time.time()
-    elapsed = max(0.0, now - float(told.get("since", now)))
+    told, now = claim.told, time.time()
+    position, elapsed = Position(), 0.0
+    with suppress(TypeError, ValueError):  # a claim of another version tells other things
+        position = Position(**told.get("position", {}))
+        elapsed = max(0.0, now - float(told.get("since", now)))
     left = max(0.0, cell.seconds - elapsed) if cell and cell.seconds is not None else None
     where = f"process {claim.holder.pid} on {claim.holder.host}" if claim.holder else "another process"
     return CellStatus(run, cell.title if cell else _title(told) or run, "running", where, position, elapsed, left)
@@ -105,4 +107,4 @@ def _title(told: Mapping[str, Any]) -> str:
     """Return the title of a run that belongs to no sweep, as far as is told."""
     if not {"method", "split"} <= set(told):
         return ""
-    return Cell("", told["method"], told["split"], told.get("preset"), seed=told.get("seed", 0)).title
+    return Cell("", str(told["method"]), str(told["split"]), told.get("preset"), seed=told.get("seed", 0)).title

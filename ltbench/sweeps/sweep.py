@@ -11,10 +11,11 @@ from pydantic import TypeAdapter, ValidationError
 
 from ltbench.atomic import write_whole
 from ltbench.core import sha256_of
-from ltbench.errors import LtbenchError
 from ltbench.executors.cells import Cell, Settings
 from ltbench.executors.interface import Event, Executor
+from ltbench.records.record import REMEDY
 from ltbench.sweeps.plan import SweepPlan
+from ltbench.system import writing
 
 FOLDER = "sweeps"
 
@@ -47,16 +48,12 @@ def write_manifest(results: Path, cells: Sequence[Cell]) -> None:
     """Write down which cells a sweep consists of, in `<results>/sweeps`; the same cells are one file.
 
     Raises:
-        LtbenchError: the results folder cannot be written to.
+        FullDiskError, DataError: the results folder cannot be written to.
     """
     name = sha256_of(sorted(cell.run for cell in cells))[:16]
     content = json.dumps([asdict(cell) for cell in cells], indent=1)
-    try:
-        write_whole(results / FOLDER / f"{name}.json", content.encode())
-    except OSError as error:
-        raise LtbenchError(
-            f"Expected to write to {results}, got {error.strerror}. Free space or pass another --results."
-        ) from error
+    with writing(file := results / FOLDER / f"{name}.json", REMEDY):
+        write_whole(file, content.encode())
 
 
 def read_manifests(results: Path) -> list[Cell]:

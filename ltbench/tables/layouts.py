@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ltbench.errors import DataError, UnknownNameError
 from ltbench.places import PUBLISHED
+from ltbench.plain_yaml import parse_yaml
 
 FILE = PUBLISHED / "layouts.yaml"
 
@@ -96,7 +97,7 @@ def layouts(file: Path = FILE) -> dict[str, Layout]:
         DataError: the file is missing or holds something else.
     """
     try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+        content = parse_yaml(file.read_text(encoding="utf-8"))
         return {str(name): Layout.model_validate(values) for name, values in content.items()}
     except OSError as error:
         raise DataError(f"Expected layouts in {file}, got {error.strerror}. Install ltbench anew.") from error

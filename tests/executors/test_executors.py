@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 
 from ltbench.contract.registry import method_class
+from ltbench.doctor import _executors
 from ltbench.errors import LtbenchError, SpecError, UnknownNameError
 from ltbench.executors import interface
 from ltbench.executors.cells import Cell, Settings
-from ltbench.executors.interface import Command, executor_names, make_executor
+from ltbench.executors.interface import Command, executor_clashes, executor_names, make_executor
 from ltbench.executors.shell import Print
 from ltbench.executors.slurm import Resources, Slurm, minutes
 from ltbench.records.record import read_records
@@ -33,10 +34,33 @@ def test_a_package_may_announce_an_executor(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(interface, "entry_points", lambda group: [entry] if group == interface.GROUP else [])
     assert "mine" in executor_names()
     assert isinstance(make_executor("mine", {"command": "x"}), Print)
-    second = EntryPoint("local", "x:Y", interface.GROUP)
-    monkeypatch.setattr(interface, "entry_points", lambda group: [second])
-    with pytest.raises(LtbenchError, match="'local'"):
-        executor_names()
+
+
+def test_executors_of_one_name_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The suite's own keeps its name; of two others none is taken, which is an error for whoever asks for it."""
+    targets = {"local": ("x:Y",), "mine": ("a:B", "c:D"), "other": ("ltbench.executors.shell:Print",) * 2}
+    entries = [EntryPoint(name, value, interface.GROUP) for name, values in targets.items() for value in values]
+    monkeypatch.setattr(interface, "entry_points", lambda group: entries)
+    assert executor_names() == ["local", "other", "print", "slurm"]
+    assert type(make_executor("local", {})).__name__ == "Local"
+    with pytest.raises(LtbenchError, match="Expected one executor named 'mine', got a:B and c:D"):
+        make_executor("mine", {})
+    assert list(executor_clashes()) == ["local", "mine"]
+    assert [finding.text for finding in _executors()] == [
+        "local of another package is left out",
+        "mine of another package is left out",
+    ]
+
+
+def test_a_package_that_fails_to_import_is_an_error_when_it_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "broken_executor.py").write_text("1 / 0")
+    monkeypatch.syspath_prepend(tmp_path)
+    entry = EntryPoint("mine", "broken_executor:X", interface.GROUP)
+    monkeypatch.setattr(interface, "entry_points", lambda group: [entry])
+    with pytest.raises(LtbenchError, match="Expected executor 'mine' to import, got ZeroDivisionError"):
+        make_executor("mine", {})
 
 
 @pytest.mark.parametrize(

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import platform
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from multiprocessing import get_context
@@ -13,9 +16,11 @@ from pathlib import Path
 
 import pytest
 
-from ltbench.errors import BusyError, LtbenchError
+from ltbench.errors import BusyError, FullDiskError, LtbenchError
 from ltbench.runs import claims
-from ltbench.runs.claims import FOLDER, Claim, Holder, claimed, held, try_claim
+from ltbench.runs.claims import FOLDER, Claim, claimed, held, try_claim
+from ltbench.runs.holders import Holder
+from ltbench.sweeps.status import Status
 
 RUN = "0123456789abcdef"
 
@@ -111,6 +116,8 @@ def _rewrite(results: Path, holder: Holder, age: float) -> None:
         ({"place": "another machine", "job": "8"}, 10, False),
         ({"place": "another machine", "job": "7", "restart": 1}, 10, False),
         ({"place": ""}, 10, False),
+        ({"place": "another machine"}, -5, False),  # clocks differ a little
+        ({"place": "another machine"}, -3600, True),  # a heartbeat from the future
         ({}, 2 * claims.STALE_SECONDS, False),  # alive on this machine, however slow its heart
         ({"started": "1"}, 10, True),  # the process id was used again
     ],
@@ -128,14 +135,104 @@ def test_who_is_thought_dead(
         claim.release()
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"holder": {}}'])
-def test_a_claim_that_says_nothing_yet_is_held(tmp_path: Path, text: str) -> None:
+@pytest.mark.parametrize("text", ["{", "[]", '{"holder": {}}'])
+def test_a_claim_that_cannot_be_read_is_held_while_its_heart_beats(tmp_path: Path, text: str) -> None:
     (tmp_path / FOLDER).mkdir()
     path = tmp_path / FOLDER / f"{RUN}.1.json"
     path.write_text(text)
     assert try_claim(tmp_path, RUN) is None
     os.utime(path, (1, 1))
     _claim(tmp_path).release()
+
+
+def test_an_empty_claim_holds_nothing(tmp_path: Path) -> None:
+    """It is what a full disk left before claims appeared with their content."""
+    (tmp_path / FOLDER).mkdir()
+    (tmp_path / FOLDER / f"{RUN}.1.json").touch()
+    assert held(tmp_path) == {}
+    _claim(tmp_path).release()
+
+
+def test_a_claim_appears_with_its_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(self: Path, content: bytes) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "write_bytes", refused)
+    with pytest.raises(FullDiskError, match=r"No space left on device\. Free space or pass another --results"):
+        try_claim(tmp_path, RUN)
+    assert list((tmp_path / FOLDER).iterdir()) == []
+
+
+@pytest.mark.parametrize("refusal", [errno.EPERM, errno.ENOTSUP])
+def test_a_disk_without_links_has_claims_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refusal: int) -> None:
+    def refused(*arguments: object) -> None:
+        raise OSError(refusal, os.strerror(refusal))
+
+    monkeypatch.setattr(os, "link", refused)
+    first = _claim(tmp_path)
+    assert try_claim(tmp_path, RUN) is None
+    assert held(tmp_path)[RUN].holder == Holder.myself()
+    first.release()
+    _claim(tmp_path).release()
+    assert not list((tmp_path / FOLDER).glob(".*"))
+
+
+def test_who_waits_is_told_within_a_second_for_whom(tmp_path: Path) -> None:
+    since = time.time() - 60
+    first = try_claim(tmp_path, RUN, lambda: {"since": since})
+    assert first is not None
+    told: list[tuple[float, str]] = []
+    start = time.monotonic()
+    threading.Timer(1.5, first.release).start()
+    with claimed(tmp_path, RUN, say=lambda text: told.append((time.monotonic() - start, text))):
+        pass
+    ((seconds, text),) = told
+    assert seconds < 1
+    assert f"process {os.getpid()} on {platform.node()} since 20" in text
+    assert f"`ltbench runs unlock {RUN} --results {tmp_path}`" in text
+
+
+def test_a_run_is_taken_from_a_process_that_hangs(tmp_path: Path) -> None:
+    first = _claim(tmp_path)
+    assert str(os.getpid()) in claims.unlock(tmp_path, RUN)
+    assert first.is_lost
+    second = _claim(tmp_path)
+    second.check()
+    with pytest.raises(BusyError, match="took it over"):
+        first.check()
+    first.release()
+    second.release()
+    assert claims.unlock(tmp_path, RUN) == ""
+
+
+def test_a_heart_beats_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(claims, "HEARTBEAT_SECONDS", 0.02)
+    claim = _claim(tmp_path)
+    path = tmp_path / FOLDER / f"{RUN}.1.json"
+
+    def refused(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(claims, "write_whole", refused)
+    time.sleep(0.1)
+    os.utime(path, (1, 1))
+    deadline = time.monotonic() + 10
+    while path.stat().st_mtime == 1:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    claim.release()
+
+
+def test_what_a_claim_of_another_version_tells_is_left_out(tmp_path: Path) -> None:
+    _rewrite(tmp_path, Holder.myself(), 0)
+    path = tmp_path / FOLDER / f"{RUN}.1.json"
+    content = json.loads(path.read_text()) | {"told": {"since": "yesterday", "position": {"place": 1}, "method": 1}}
+    path.write_text(json.dumps(content))
+    (tmp_path / FOLDER / "notes.json").write_text("{}")
+    (tmp_path / FOLDER / f"{'1' * 16}.1.json").write_text("[" * 100_000)
+    assert claims.holder_of(tmp_path, RUN) == f"process {os.getpid()} on {platform.node()}"
+    cells = Status(tmp_path).cells()
+    assert [cell.state for cell in cells] == ["running", "running"]
 
 
 def test_a_holder_that_was_taken_over_knows(tmp_path: Path) -> None:

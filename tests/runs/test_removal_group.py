@@ -78,8 +78,10 @@ def test_what_cannot_be_exported(tmp_path: Path, records: list[RunRecord]) -> No
         export(metric_rows(records), tmp_path / "runs.xlsx")
     with pytest.raises(SpecError, match="got none"):
         export(metric_rows([]), tmp_path / "runs.csv")
+    (tmp_path / "file").touch()
     with pytest.raises(LtbenchError, match="--out"):
-        export(metric_rows(records), tmp_path / "absent" / "runs.csv")
+        export(metric_rows(records), tmp_path / "file" / "runs.csv")
+    export(metric_rows(records), tmp_path / "new folder" / "runs.csv")
 
 
 def test_differences_name_specification_environment_and_metrics(records: list[RunRecord]) -> None:

@@ -15,13 +15,13 @@ from ltbench.sweeps.grid import (
     Request,
     choose,
     grid_names,
-    parse_seeds,
     parse_values,
     read_grid,
     requests,
     validate_grid,
 )
 from ltbench.sweeps.request import SweepRequest
+from ltbench.sweeps.seeds import parse_seeds
 
 
 @pytest.mark.parametrize(
@@ -32,7 +32,22 @@ def test_seeds(text: object, seeds: list[int]) -> None:
     assert parse_seeds(text) == seeds
 
 
-@pytest.mark.parametrize("text", ["", "a", "3-1", "-1", "1.5", True])
+@pytest.mark.parametrize("text", ["0-99999999", ["0-19999", 5], list(range(100_000))])
+def test_seeds_are_counted_before_they_are_made(text: object) -> None:
+    with pytest.raises(ValueError, match=r"at most 20,000 seeds, got (100,000,000|20,001|100,000)\."):
+        parse_seeds(text)
+
+
+def test_a_sweep_is_counted_before_it_is_made() -> None:
+    grid: dict[str, object] = {"methods": "mean_image,patchcore", "splits": "mvtec_*", "seeds": "0-999"}
+    grid |= {"parameters": {"smoothing_sigma": list(range(1000))}}
+    with pytest.raises(
+        SpecError, match=r"at most 20,000 runs, got [\d,]+, the last .*2 methods and presets x .* 1000 seeds"
+    ):
+        requests(validate_grid(grid, "the test"))
+
+
+@pytest.mark.parametrize("text", ["", "a", "3-1", "-1", "1.5", True, str(2**32), "9" * 50])
 def test_seeds_that_are_none(text: object) -> None:
     with pytest.raises(ValueError, match="0-4"):
         parse_seeds(text)

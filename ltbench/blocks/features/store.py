@@ -11,12 +11,12 @@ import contextlib
 import logging
 import os
 import re
-import tempfile
 import threading
 import time
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from uuid import uuid4
 
 import numpy as np
 import platformdirs
@@ -145,11 +145,10 @@ def _checksum(array: NDArray[np.float32]) -> str:
 
 
 def _write_atomically(file: Path, content: bytes) -> None:
-    handle, name = tempfile.mkstemp(dir=file.parent, suffix=".tmp")
+    temporary = file.with_name(f"{uuid4().hex}.tmp")  # of the user's umask: others may share the store
     try:
-        with os.fdopen(handle, "wb") as temporary:
-            temporary.write(content)
-        Path(name).replace(file)
+        temporary.write_bytes(content)
+        temporary.replace(file)
     except BaseException:
-        Path(name).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise

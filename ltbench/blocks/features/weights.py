@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-import pickle
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import huggingface_hub
 import numpy as np
@@ -78,18 +78,31 @@ def read_state(file: Path) -> State:
     """
     advice = "Give a .safetensors file, or one written by torch.save(network.state_dict(), file)."
     if not file.is_file():
-        raise DataError(f"Expected a checkpoint file, got {str(file)!r}, which does not exist. {advice}")
+        kind = "is no ordinary file" if file.exists() else "does not exist"
+        raise DataError(f"Expected a checkpoint file, got {str(file)!r}, which {kind}. {advice}")
     try:
-        if file.suffix == ".safetensors":
-            state = safetensors.torch.load_file(file)
-        else:
-            state = torch.load(file, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        state = safetensors.torch.load_file(file) if file.suffix == ".safetensors" else plain_content(file)
+    except (SafetensorError, ValueError) as error:
         reason = str(error).partition("\n")[0]
         raise DataError(f"Expected a checkpoint in {file}, got something else ({reason}). {advice}") from error
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise DataError(f"Expected a dictionary of tensors in {file}, got something else. {advice}")
     return dict(state)
+
+
+def plain_content(file: Path) -> Any:
+    """Return what torch saved in a file, if it is of plain values and tensors alone: no code in it is run.
+
+    Raises:
+        ValueError: it is something else.
+        OSError: the file cannot be read.
+    """
+    try:
+        return torch.load(file, map_location="cpu", weights_only=True)
+    except OSError:
+        raise
+    except Exception as error:  # of a file that is no archive, the unpickler takes any byte for a command
+        raise ValueError("torch reads no plain tensors in it") from error
 
 
 def load_into(network: nn.Module, state: Mapping[str, Tensor], source: str) -> None:

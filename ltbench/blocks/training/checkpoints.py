@@ -5,21 +5,22 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ltbench.checksums import array_checksum, check_header, header_of, readable_as_usual
-from ltbench.errors import DataError, LtbenchError
+from ltbench.atomic import TEMPORARY, whole
+from ltbench.checksums import array_checksum, check_header, header_of, saving
+from ltbench.errors import DataError
+from ltbench.system import writing
 
 _FACTS = "facts"
+_REMEDY = "Free room and give the same command again: it goes on from the last checkpoint, if there is one."
 
 
 @dataclass
@@ -42,27 +43,18 @@ def write_checkpoint(file: Path, tensors: Mapping[str, Tensor], facts: Mapping[s
         facts: plain JSON values.
 
     Raises:
-        LtbenchError: it cannot be written; the one before stays.
+        FullDiskError, DataError: it cannot be written; the one before stays.
     """
     contiguous = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
-    temporary = file.parent / f".{file.name}.{uuid4().hex}"
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        for stale in file.parent.glob(f".{file.name}.*"):  # what a killed process left; the run's lock is ours
-            stale.unlink()
-        header = header_of(_checksums(contiguous), {_FACTS: json.dumps(facts, allow_nan=False)})
-        with readable_as_usual(temporary):
+    header = header_of(_checksums(contiguous), {_FACTS: json.dumps(facts, allow_nan=False)})
+    with writing(file, _REMEDY), whole(file) as temporary:
+        for pattern in (TEMPORARY, ".tmp??????"):  # the second is what safetensors fills and renames
+            for stale in file.parent.glob(pattern):  # what a killed process left; the run's lock is ours
+                stale.unlink()
+        with saving(temporary):
             save_file(contiguous, temporary, metadata=header)
         with temporary.open("rb+") as written:
             os.fsync(written.fileno())  # after a power cut, too, a checkpoint is the old one or the new one
-        temporary.replace(file)
-    except (OSError, SafetensorError) as error:
-        with suppress(OSError):  # it may never have come about
-            temporary.unlink()
-        raise LtbenchError(
-            f"Expected to write a checkpoint into {file.parent}, got {error}. Free room and give the same command "
-            "again: it goes on from the last checkpoint, if there is one."
-        ) from error
 
 
 def read_checkpoint(file: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:

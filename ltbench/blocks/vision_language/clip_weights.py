@@ -7,7 +7,6 @@ weights. Two of open_clip's pairs do not say what they give, and are refused wit
 from __future__ import annotations
 
 import hashlib
-import pickle
 import re
 import zlib
 from collections.abc import Mapping
@@ -16,11 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 
 from ltbench.blocks.features.backbones import RANDOM
-from ltbench.blocks.features.weights import State, hub_folder, read_state
+from ltbench.blocks.features.weights import State, hub_folder, plain_content, read_state
 from ltbench.blocks.vision_language.clip import ClipReader, Tokenize, clip_reader
 from ltbench.blocks.vision_language.clip_network import Clip, ClipShape, TowerShape
 from ltbench.blocks.vision_language.imagebind import MARK, from_imagebind
@@ -275,13 +273,12 @@ def _state_of(file: Path, known: ClipModel, digest: str) -> Mapping[str, Any]:
     if file.suffix == ".safetensors":
         return read_state(file)
     try:
-        content = torch.load(file, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, SafetensorError) as error:
+        content = plain_content(file)
+    except ValueError as error:
         if digest in known.file_sha256:  # OpenAI's own archive of code and weights, to the last bit
             return dict(torch.jit.load(str(file), map_location="cpu").state_dict())  # type: ignore[no-untyped-call]
-        reason = str(error).partition("\n")[0]
         raise DataError(
-            f"Expected plain weights in {file}, got something else ({reason}). Give open_clip's .safetensors or .bin."
+            f"Expected plain weights in {file}, got something else ({error}). Give open_clip's .safetensors or .bin."
         ) from error
     if not isinstance(content, dict):
         raise DataError(f"Expected a dictionary of weights in {file}, got something else. Give open_clip's file.")

@@ -7,8 +7,9 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Self
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
+
+from ltbench.plain_yaml import parse_yaml
 
 _FILE = Path(__file__).with_name("archives.yaml")
 
@@ -64,4 +65,4 @@ def offers() -> Mapping[str, Offer]:
     Raises:
         ValidationError: `archives.yaml` is not as described here.
     """
-    return TypeAdapter(dict[str, Offer]).validate_python(yaml.safe_load(_FILE.read_text(encoding="utf-8")))
+    return TypeAdapter(dict[str, Offer]).validate_python(parse_yaml(_FILE.read_text(encoding="utf-8")))
