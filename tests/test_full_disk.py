@@ -27,7 +27,7 @@ from ltbench.system import as_ours
 from tests.conftest import Run
 
 BLOCK = 1 << 12
-RUN = ["run", "-m", "mean_image", "-s", "parts_full", "--save-maps"]
+RUN = ["run", "-m", "mean_image", "-s", "parts_full", "--save-maps", "--save-model"]
 
 
 @pytest.fixture
@@ -90,6 +90,7 @@ OUT: list[list[str]] = [
     ["figure", "categories", "--out", "{disk}/x.svg"],
     ["runs", "export", "--out", "{disk}/x.csv"],
     ["runs", "export", "--scores", "--out", "{disk}/x.parquet"],
+    ["runs", "bundle", "--by", "me", "--out", "{disk}/x.tar.zst"],
     ["report", "--out", "{disk}"],
     ["make-splits", "mvtec_step100", "--out", "{disk}"],
     ["heatmaps", "--run", "{run}", "--out", "{disk}/maps.png", "--data-root", "{parts}"],
@@ -107,6 +108,19 @@ def test_every_out_on_a_full_disk(ltbench: Run, parts: Path, disk: Path, argumen
     assert (code, out) == (2, ""), err
     assert err.count("\n") == 1 and "No space left on device. Choose another --out." in err and str(disk) in err
     assert _left(disk) == []
+
+
+@pytest.mark.parametrize("left", [0, 8 * BLOCK])
+def test_runs_of_others_on_a_full_disk(ltbench: Run, parts: Path, disk: Path, left: int) -> None:
+    assert ltbench(*RUN, "--data-root", parts)[0] == 0
+    assert ltbench("runs", "bundle", "--by", "me", "--out", "all.tar.zst")[0] == 0
+    _fill(disk, left)
+    for arguments in (["merge", "results"], ["import", "all.tar.zst"]):
+        code, out, err = ltbench("runs", *arguments, "--results", disk / "here")
+        if arguments[0] == "merge" or not left:
+            assert (code, out) == (2, "")
+            assert "No space left on device. Free space or pass another --results." in err and str(disk) in err
+            assert _left(disk) == []
 
 
 def test_a_full_cache(ltbench: Run, disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,8 +161,10 @@ def test_every_writer_says_so_and_leaves_nothing(name: str, tmp_path: Path, monk
     monkeypatch.setattr("safetensors.numpy.save_file", _full_rust)
     monkeypatch.setattr("ltbench.blocks.training.checkpoints.save_file", _full_rust)
     monkeypatch.setattr(Path, "write_bytes", _full) if name == "output" else None
-    with pytest.raises(FullDiskError, match=rf"{tmp_path}.*No space left on device"):
+    with pytest.raises((FullDiskError, OSError)) as caught:
         WRITERS[name](tmp_path)
+    assert isinstance(ours := as_ours(caught.value), FullDiskError)
+    assert str(tmp_path) in str(ours) and "No space left on device" in str(ours)
     assert list(tmp_path.iterdir()) == []
 
 

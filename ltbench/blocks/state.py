@@ -14,7 +14,6 @@ from safetensors import SafetensorError
 from ltbench.atomic import whole
 from ltbench.checksums import read_arrays, text_checksum, write_arrays
 from ltbench.errors import DataError
-from ltbench.system import writing
 
 M = TypeVar("M")
 
@@ -26,11 +25,11 @@ def save_state(folder: Path, method: Any, arrays: Mapping[str, NDArray[Any]]) ->
     """Write a method's hyper-parameters (its dataclass fields) and learnt arrays to a folder, each whole or not at all.
 
     Raises:
-        FullDiskError, DataError: the folder cannot be written to.
+        OSError: the folder cannot be written to.
     """
     parameters = {field.name: getattr(method, field.name) for field in dataclasses.fields(method) if field.init}
     text = json.dumps(parameters, indent=1) + "\n"
-    with writing(folder), whole(folder / STATE) as state, whole(folder / PARAMETERS) as named:
+    with whole(folder / STATE) as state, whole(folder / PARAMETERS) as named:
         write_arrays(state, arrays, {PARAMETERS: text_checksum(text)})
         named.write_text(text, encoding="utf-8")
 

@@ -25,9 +25,10 @@ from ltbench import __version__
 from ltbench.atomic import write_output, write_whole
 from ltbench.core import sha256_of
 from ltbench.errors import DataError, SpecError
-from ltbench.records.record import RECORD, RunRecord, new_folder, read_record, stream_records
+from ltbench.records.record import RECORD, REMEDY, RunRecord, new_folder, read_record, stream_records
 from ltbench.runs.provenance import FOLDER as DIGESTS
 from ltbench.runs.verification import verify_run
+from ltbench.system import writing
 
 MANIFEST = "bundle.json"
 SCHEMA = 1
@@ -194,7 +195,7 @@ def origin_of(results: Path, run: str) -> Origin | None:
         return None
     try:
         return Origin(**json.loads(file.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise DataError(f"Expected who measured run {run} in {file}, got {error}. Import its bundle again.") from error
 
 
@@ -208,14 +209,21 @@ def _merge(source: Path, runs: Iterable[str], results: Path, origin: Origin | No
             (known if _same(read_record(target), read_record(source / "runs" / run)) else conflicts).append(run)
             continue
         with new_folder(target) as temporary:
-            shutil.copytree(source / "runs" / run, temporary, dirs_exist_ok=True, symlinks=True)
+            shutil.copytree(source / "runs" / run, temporary, dirs_exist_ok=True, symlinks=True, copy_function=_copy)
             if origin is not None:
                 write_whole(temporary / ORIGIN, (json.dumps(asdict(origin)) + "\n").encode())
         added.append(run)
     for file in sorted((source / DIGESTS).glob("*.json")):
-        if not (results / DIGESTS / file.name).exists():
-            write_whole(results / DIGESTS / file.name, file.read_bytes())
+        if not (target := results / DIGESTS / file.name).exists():
+            with writing(target, REMEDY):
+                write_whole(target, file.read_bytes())
     return Exchanged(tuple(added), tuple(known), tuple(conflicts), origin)
+
+
+def _copy(source: str, target: str) -> None:
+    """Copy a file; what `copytree` would gather of all files, the first says."""
+    with writing(Path(target), REMEDY):
+        shutil.copy2(source, target)
 
 
 def _same(one: RunRecord, other: RunRecord) -> bool:
@@ -238,11 +246,12 @@ def _unpack(bundle: Path, folder: Path) -> tuple[Origin, list[str]]:
         if not _NAME.fullmatch(manifest["by"]):
             raise ValueError("no name of who measured")
         origin = Origin(manifest["by"], sha256_of(sums), str(manifest["created"]), str(manifest["ltbench"]))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DataError(f"Expected a whole bundle in {bundle}, got {error}. Ask for it again.") from error
     for name, content in contents.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(content)
+        with writing(folder / name, "Free some space there, or set TMPDIR to another folder."):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_bytes(content)
     return origin, sorted(Path(name).parent.name for name in contents if name.startswith("runs/"))
 
 
