@@ -138,8 +138,8 @@ def unlock(results: Path, run: str) -> str:
     if not _read(folder, run, generation).is_held:
         return ""
     with writing(results, REMEDY):
-        _create(path := _path(folder, run, generation + 1), _content(run, dict))
-        os.utime(path, (0, 0))
+        if _create(path := _path(folder, run, generation + 1), _content(run, dict)):  # else somebody took it just now
+            os.utime(path, (0, 0))
     return who
 
 

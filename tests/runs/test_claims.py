@@ -205,6 +205,27 @@ def test_a_run_is_taken_from_a_process_that_hangs(tmp_path: Path) -> None:
     assert claims.unlock(tmp_path, RUN) == ""
 
 
+def test_unlocking_takes_nothing_from_who_took_the_run_just_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = _claim(tmp_path)
+    taken: list[Claim] = []
+    create = claims._create
+
+    def meanwhile(path: Path, content: bytes) -> bool:
+        if not taken:
+            taken.append(Claim(tmp_path / FOLDER, RUN, 2, dict))
+            create(path, content)
+        return create(path, content)
+
+    monkeypatch.setattr(claims, "_create", meanwhile)
+    claims.unlock(tmp_path, RUN)
+    monkeypatch.undo()
+    assert try_claim(tmp_path, RUN) is None, "the second holder holds it"
+    for claim in (first, *taken):
+        claim.release()
+
+
 def test_a_heart_beats_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(claims, "HEARTBEAT_SECONDS", 0.02)
     claim = _claim(tmp_path)
