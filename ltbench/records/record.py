@@ -128,6 +128,13 @@ def checkpoints_folder(results: Path, run: str) -> Path:
     return results / "checkpoints" / run
 
 
+def drop_barren(results: Path, run: str) -> None:
+    """Remove what a run keeps to go on, where no checkpoint has come about."""
+    folder = checkpoints_folder(results, run)
+    if not any(folder.glob("*.safetensors")):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 @contextmanager
 def new_folder(target: Path) -> Iterator[Path]:
     """Yield a temporary folder that becomes `target` when the block ends well, and vanishes when it does not.

@@ -152,13 +152,6 @@ def keep_checkpoints(folder: Path, now: Mapping[str, Any], say: Callable[[str], 
         write_whole(file, canonical_json(dict(now)).encode("ascii"))
 
 
-def drop_origin(folder: Path) -> None:
-    """Remove what `keep_checkpoints` wrote, where no checkpoint came of it."""
-    with suppress(OSError):
-        if [path.name for path in folder.iterdir()] == [ORIGIN]:
-            shutil.rmtree(folder)
-
-
 def with_new_weights(origin: Mapping[str, Any], method: type[Method], values: Mapping[str, Any]) -> dict[str, Any]:
     """Return the provenance of a run with the weights beside that it has downloaded."""
     return {**origin, "weights": {**provenance(method, values, {})["weights"], **origin["weights"]}}

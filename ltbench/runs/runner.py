@@ -25,6 +25,7 @@ from ltbench.records.record import (
     RECORD,
     RunRecord,
     checkpoints_folder,
+    drop_barren,
     new_folder,
     read_record,
     run_folder,
@@ -41,14 +42,7 @@ from ltbench.runs.memory import MemoryPlan, image_counts, plan_memory
 from ltbench.runs.models import CALIBRATION, MODEL, Limits, write_manifest
 from ltbench.runs.planning import Plan, check_applicable, check_plan, plan
 from ltbench.runs.progress import ConsoleProgress, Position
-from ltbench.runs.provenance import (
-    drop_origin,
-    keep_checkpoints,
-    keep_digests,
-    provenance,
-    refuse_stale,
-    with_new_weights,
-)
+from ltbench.runs.provenance import keep_checkpoints, keep_digests, provenance, refuse_stale, with_new_weights
 from ltbench.splits.files import find_split
 from ltbench.splits.held_out import PERCENT, held_out, hold_out
 from ltbench.splits.noise import shortfalls
@@ -142,7 +136,7 @@ def run(planned: Plan, split: Split, dataset: Dataset, harness: Harness) -> Outc
             record = _record(planned, split, dataset, harness, claim)
         except Exception as error:
             claim.check()
-            drop_origin(checkpoints_folder(harness.results, spec.hash))
+            drop_barren(harness.results, spec.hash)
             ours = as_ours(error)
             if not isinstance(ours, FullDiskError):  # that is no fault of the run, and there is no room to say so
                 with suppress(OSError):
@@ -213,9 +207,8 @@ def _record(planned: Plan, split: Split, dataset: Dataset, harness: Harness, cla
             (temporary / MODEL).rmdir()
         write_record(temporary, record)
         keep_digests(harness.results, digests)
-    shutil.rmtree(
-        checkpoints_folder(harness.results, planned.spec.hash), ignore_errors=True
-    )  # kept until all is written
+    kept = checkpoints_folder(harness.results, planned.spec.hash)  # until all is written
+    shutil.rmtree(kept, ignore_errors=True)
     return record
 
 
