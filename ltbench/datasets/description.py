@@ -6,7 +6,6 @@ The built-in descriptions are the YAML files of `ltbench/datasets/descriptions/`
 
 from __future__ import annotations
 
-from collections.abc import Hashable
 from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
@@ -18,6 +17,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from ltbench.core import check_relative
 from ltbench.datasets.patterns import Pattern, shown
 from ltbench.errors import DataError, LtbenchError, UnknownNameError
+from ltbench.plain_yaml import parse_yaml
 
 FILE_NAME = "ltbench.yaml"
 """The description that a dataset's folder carries itself."""
@@ -191,16 +191,6 @@ class Description(_Strict):
         return "\n".join([*lines, *([self.notes] if self.notes else [])])
 
 
-class _UniqueKeys(yaml.SafeLoader):
-    """A loader that refuses a key that is given twice."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        if twice := [key for key in keys if keys.count(key) > 1]:
-            raise yaml.constructor.ConstructorError(None, None, f"the key {twice[0]!r} twice", node.start_mark)
-        return super().construct_mapping(node, deep)
-
-
 def described(text: str, source: str) -> Description:
     """Return the description in a YAML text.
 
@@ -241,7 +231,7 @@ def _shipped(name: str) -> dict[str, Any]:
 
 def _mapping(text: str, source: str) -> dict[str, Any]:
     try:
-        content = yaml.load(text, _UniqueKeys)  # a SafeLoader: plain values only
+        content = parse_yaml(text)
     except yaml.YAMLError as error:
         raise DataError(f"Expected YAML in {source}, got: {' '.join(str(error).split())}. Mend it.") from None
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):

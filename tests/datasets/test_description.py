@@ -21,7 +21,7 @@ def test_words_and_patterns_may_be_one_or_many() -> None:
     ("text", "told"),
     [
         (PLAIN + "mask: x\n", "Did you mean 'masks'"),
-        (PLAIN + "good: a\ngood: b\n", "'good' twice"),
+        (PLAIN + "good: a\ngood: b\n", "'good' is given twice"),
         (PLAIN.splitlines()[0], "needs `train` and `test`"),
         (PLAIN + "listed: {file: a.csv}", "not both"),
         ('train: "{category}/train/{stem}"\ntest: "{category}/test/{stem}"', r"needs \{defect\}"),
