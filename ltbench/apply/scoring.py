@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ltbench.apply.images import Chunk, DecodedImages, Found, Odd, decoded
+from ltbench.apply.images import Chunk, DecodedImages, Found, Odd, decoded, find_images
 from ltbench.apply.thresholds import Threshold
 from ltbench.atomic import write_output
 from ltbench.errors import DataError, SpecError
@@ -99,6 +99,14 @@ class Scorer:
             raise SpecError(
                 f"Expected a method with anomaly maps, got {info.title}, which gives none. Leave --maps out."
             )
+
+    def score(self, paths: Iterable[str | Path]) -> list[Scored]:
+        """Return the scores of the images among files and below folders; other files are passed over.
+
+        Raises:
+            DataError: a path that is not there, or no image that can be read.
+        """
+        return self.apply(find_images([Path(path) for path in paths])[0]).scored
 
     def apply(self, found: Sequence[Found]) -> Applied:
         """Score images in order; files that cannot be read are passed over.

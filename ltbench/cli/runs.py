@@ -76,6 +76,7 @@ def run(
       ltbench run -m patchcore -s shapes_full --preset offline --calibrate 10% --save-model
     """
     from ltbench.console.runs import print_outcome
+    from ltbench.contract.parameters import parse_assignments
     from ltbench.runs.harness import Harness
     from ltbench.runs.runner import run_by_name
     from ltbench.splits.held_out import parse_percent
@@ -92,7 +93,15 @@ def run(
     harness.save_model = save_model
     harness.eval_every, harness.checkpoint_minutes = eval_every, checkpoint_minutes
     outcome = run_by_name(
-        method, split, data_root, harness, preset, parameter or (), protocol, seed, parse_percent(calibrate)
+        method,
+        split,
+        data_root,
+        harness,
+        preset,
+        parse_assignments(parameter or ()),
+        protocol,
+        seed,
+        parse_percent(calibrate),
     )
     print_outcome(outcome, as_json)
 

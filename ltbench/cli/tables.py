@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from ltbench.cli.options import DEFAULT_RESULTS, AsJson, Results
-
-if TYPE_CHECKING:
-    from ltbench.tables.measurements import Measurement
 
 METRICS = "image_auroc,pixel_auroc"
 
@@ -100,37 +96,26 @@ def table(
 
       ltbench table --paper tailedcore-1 --dataset parts --metric image_auroc,pixel_aupro_30 --group avg
     """
+    from ltbench.console.records import print_problems
     from ltbench.console.tables import chosen_format, print_table
-    from ltbench.sweeps.gaps import failed_cells, inapplicable_cells
+    from ltbench.sweeps.tabulation import tabulate
     from ltbench.tables.arrangement import sorted_by, turned
     from ltbench.tables.cells import Precision
-    from ltbench.tables.comparison import make_table
-    from ltbench.tables.groups import counted, parse_groups
-    from ltbench.tables.layouts import layout_named
-    from ltbench.tables.paper import fill, table_of, wanted_cells
-    from ltbench.tables.published import published_numbers
-    from ltbench.tables.quantities import check_quantities
 
-    metrics = [name.strip() for name in (METRICS if metric is None else metric).split(",") if name.strip()]
-    check_quantities(metrics)
-    ranges = () if group is None else counted(parse_groups(group))
-    form, precision = chosen_format(form, out, per, width), Precision(digits, not no_std)
-    if paper is not None:
-        layout = layout_named(paper)
-        chosen = () if metric is None else metrics
-        runs = _measured(results, list(chosen or layout.metrics), ranges=ranges)
-        reasons = inapplicable_cells(wanted_cells(layout, dataset, split or ())) | failed_cells(results)
-        filled = fill(
-            layout, runs, published_numbers(), dataset=dataset, splits=split or (), metrics=chosen, group=group,
-            reasons=reasons,
-        )  # fmt: skip
-        made = table_of(filled, placement=published, significance=significance, name=paper, precision=precision)
-    else:
-        runs = _measured(results, metrics, dataset, ranges)
-        made = make_table(
-            runs, splits=split or (), metrics=metrics, group=group or "avg", significance=significance,
-            reasons=failed_cells(results), precision=precision,
-        )  # fmt: skip
+    form, problems = chosen_format(form, out, per, width), list[str]()
+    made = tabulate(
+        results,
+        problems,
+        paper=paper,
+        published=published,
+        dataset=dataset,
+        splits=split or (),
+        metrics=[name.strip() for name in (metric or "").split(",") if name.strip()],
+        group=group,
+        significance=significance,
+        precision=Precision(digits, not no_std),
+    )
+    print_problems(problems)
     made = made if sort is None else sorted_by(made, sort)
     print_table(turned(made) if transpose else made, form, per=per, width=width, out=out)
 
@@ -156,16 +141,21 @@ def compare(
       ltbench compare ltad-5 --claims
     """
     from ltbench.console.output import tell
+    from ltbench.console.records import print_problems
     from ltbench.console.tables import print_agreements, print_verdicts
+    from ltbench.records.record import stream_records
     from ltbench.tables.agreement import agreements, all_agree, left_out
     from ltbench.tables.cells import METRIC_TITLES
     from ltbench.tables.claims import published_claims, verdicts
     from ltbench.tables.layouts import layout_named, layouts
+    from ltbench.tables.measurements import measure
     from ltbench.tables.paper import fill
     from ltbench.tables.published import published_numbers
 
     wanted = {name: layout_named(name) for name in papers or layouts()}
-    runs = _measured(results, list(METRIC_TITLES))
+    problems: list[str] = []
+    runs = measure(stream_records(results, problems), list(METRIC_TITLES))
+    print_problems(problems)
     numbers = published_numbers()
     filled = {name: fill(layout, runs, numbers) for name, layout in wanted.items()}
     for sentence in (text for name, table in filled.items() for text in left_out(name, table)):
@@ -177,17 +167,3 @@ def compare(
     found = [agreement for name, table in filled.items() for agreement in agreements(name, table, tolerance)]
     print_agreements(found, tolerance, as_json)
     raise typer.Exit(0 if all_agree(found) else 1)
-
-
-def _measured(
-    results: Path, metrics: list[str], dataset: str | None = None, ranges: Sequence[str] = ()
-) -> list[Measurement]:
-    """Return what tables keep of the finished runs, and say which records cannot be read."""
-    from ltbench.console.records import print_problems
-    from ltbench.records.record import stream_records
-    from ltbench.tables.measurements import measure
-
-    problems: list[str] = []
-    measured = measure(stream_records(results, problems), metrics, dataset, ranges)
-    print_problems(problems)
-    return measured

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ltbench.blocks.features.store import scratch_folder
-from ltbench.contract.parameters import parse_assignments, resolve
+from ltbench.contract.parameters import resolve
 from ltbench.contract.registry import choose_preset, method_class
 from ltbench.core import Dataset, Split
 from ltbench.datasets.images import DiskImages
@@ -64,7 +64,7 @@ def run_by_name(
     data_root: Path | None,
     harness: Harness,
     preset: str | None = None,
-    assignments: Iterable[str] = (),
+    parameters: Mapping[str, Any] | None = None,
     protocol: str | None = None,
     seed: int = 0,
     calibrate: int = 0,
@@ -77,7 +77,7 @@ def run_by_name(
         data_root: folder of the datasets.
         harness: where and how it runs.
         preset: preset name or None.
-        assignments: hyper-parameters as `key=value`.
+        parameters: hyper-parameters that override the preset.
         protocol: protocol name or None.
         seed: seed of the method.
         calibrate: percent of the training images that are kept aside for thresholds (`ltbench.splits.held_out`).
@@ -86,7 +86,7 @@ def run_by_name(
         AbsentError: the images are not on this machine; the message names what else is not, and what works now.
         LtbenchError: as `plan` and `run`.
     """
-    overrides = parse_assignments(assignments)
+    overrides = parameters or {}
     cls = method_class(method)  # a wrong name is told before anything is read
     try:
         found = find_split(split, lambda name: load_listing(name, data_root))

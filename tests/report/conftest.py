@@ -65,7 +65,7 @@ def mapped_page(parts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     results = tmp_path_factory.mktemp("results")
     runs = [
         run_by_name(
-            "mean_image", "parts_step4", parts, Harness(results, save_maps=True), assignments=[f"smoothing_sigma={s}"]
+            "mean_image", "parts_step4", parts, Harness(results, save_maps=True), parameters={"smoothing_sigma": s}
         )
         for s in (2, 4)
     ]

@@ -85,8 +85,8 @@ def _methods(name: str) -> type[Any]:
 
 
 def run(root: Path, results: Path, auxiliary: str) -> RunRecord:
-    values = [f"auxiliary={auxiliary}"] if auxiliary else []
-    return run_by_name("mean_image", "parts_full", root, Harness(results), assignments=values).record
+    values = {"auxiliary": auxiliary} if auxiliary else {}
+    return run_by_name("mean_image", "parts_full", root, Harness(results), parameters=values).record
 
 
 def test_annotated_images_are_lent_and_noted(root: Path, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from ltbench.contract.parameters import parse_assignments
 from ltbench.core import Dataset, RunSpec, Split
 from ltbench.datasets.index import load_dataset
 from ltbench.errors import DataError
@@ -36,7 +37,7 @@ def whole(parts: Path, tmp_path_factory: pytest.TempPathFactory) -> RunRecord:
 
 
 def _run(parts: Path, harness: Harness) -> RunRecord:
-    return run_by_name("uniad", NAME, parts, harness, "check", SETTINGS).record
+    return run_by_name("uniad", NAME, parts, harness, "check", parse_assignments(SETTINGS)).record
 
 
 def _same(one: RunRecord, other: RunRecord) -> bool:

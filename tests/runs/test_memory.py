@@ -258,7 +258,7 @@ def test_a_limited_run_keeps_its_promise_and_its_numbers(
 def test_the_estimate_is_said_before_the_run(parts: Path, tmp_path: Path) -> None:
     console = Console(file=io.StringIO(), width=200)
     harness = Harness(tmp_path, progress=ConsoleProgress(console), memory_limit=64 * GIB)
-    run_by_name("padim", "parts_full", parts, harness, "offline", ["dimensions=20"])
+    run_by_name("padim", "parts_full", parts, harness, "offline", {"dimensions": 20})
     run_by_name("mean_image", "parts_full", parts, harness)
     said = console.file.getvalue()  # type: ignore[attr-defined]
     assert "peak memory estimated at 1." in said

@@ -260,9 +260,9 @@ def test_wrong_names_are_refused_before_anything_is_read(parts: Path, harness: H
     with pytest.raises(UnknownNameError, match="Did you mean 'offline'"):
         run_by_name("mean_image", NAME, parts, harness, preset="ofline")
     with pytest.raises(UnknownNameError, match="Did you mean 'smoothing_sigma'"):
-        run_by_name("mean_image", NAME, parts, harness, assignments=["smooth_sigma=1"])
+        run_by_name("mean_image", NAME, parts, harness, parameters={"smooth_sigma": 1})
     with pytest.raises(SpecError, match="'smoothing_sigma'"):
-        run_by_name("mean_image", NAME, parts, harness, assignments=["smoothing_sigma=wide"])
+        run_by_name("mean_image", NAME, parts, harness, parameters={"smoothing_sigma": "wide"})
     with pytest.raises(UnknownNameError, match="protocol"):
         run_by_name("mean_image", NAME, parts, harness, protocol="commn")
     assert not (harness.results / "runs").exists()
