@@ -106,7 +106,7 @@ def world(parts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     results = folder / "results"
     harness = Harness(results, save_maps=True)
     for sigma in (1, 2):
-        done = run_by_name("mean_image", "parts_full", parts, harness, assignments=[f"smoothing_sigma={sigma}"])
+        done = run_by_name("mean_image", "parts_full", parts, harness, parameters={"smoothing_sigma": sigma})
     with new_folder(run_folder(results, (hostile := _hostile_record(done.record)).spec)) as run:
         write_record(run, hostile)
     spec = {"method": STEERING, "split": "parts_full"}
