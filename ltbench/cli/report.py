@@ -1,4 +1,4 @@
-"""`ltbench report`: everything on one page."""
+"""`ltbench report` and `ltbench board`: everything on one page."""
 
 from __future__ import annotations
 
@@ -41,3 +41,37 @@ def report(
     reasons = failed_cells(results)
     page = make_page(records, results, data_root=data_root, title=title, heatmaps=heatmaps, reasons=reasons)
     say(write_page(page, out))
+
+
+def board(
+    context: typer.Context,
+    bundles: Annotated[
+        list[Path] | None, typer.Argument(help="What `ltbench runs bundle` wrote; without any, the runs of --results.")
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write index.html to.")] = Path("board"),
+    title: Annotated[str, typer.Option(help="The page's heading.")] = "ltbench board",
+    by: Annotated[
+        str, typer.Option(metavar="NAME", help="Who measured the runs of --results that were not imported.")
+    ] = "this results folder",
+    results: Results = DEFAULT_RESULTS,
+) -> None:
+    """Write what several have measured as one page: a leaderboard a training set and protocol.
+
+    Each number tells who measured it, on what, the published number and the difference. Bundles are checked as
+    `ltbench runs import` checks them, and nothing is added to a results folder. Beside bundles, --results counts only
+    where it stands on the command line.
+
+    Examples:
+      ltbench board a-lab.tar.zst another.tar.zst --out board
+
+      ltbench board --results theirs --by "Our lab" --title "Long tails" --out board
+    """
+    from ltbench.console.output import say
+    from ltbench.report.board import make_board
+    from ltbench.report.contributions import contributions
+    from ltbench.report.page import write_page
+
+    source = context.get_parameter_source("results")
+    is_told = source is not None and source.name == "COMMANDLINE"  # typer has a click of its own
+    found = contributions(bundles or [], results if is_told or not bundles else None, by)
+    say(write_page(make_board(found, title), out))

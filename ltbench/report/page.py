@@ -58,21 +58,21 @@ def make_page(
         shown, problems = galleries(records, results, data_root)
     undrawn: list[str] = []
     drawn = list(figures(records, undrawn))
-    return _environment().get_template("report.html").render(
+    return template_environment().get_template("report.html").render(
         title=title,
         version=__version__,
         created=max(record.created for record in records),
         count=len(records),
         methods=len({record.spec.method for record in records}),
         splits=len({record.spec.split for record in records}),
-        data=_script(leaderboard(records, published_numbers())),
-        papers=_papers(records, reasons or {}),
+        data=as_script(leaderboard({"": records}, published_numbers())),
+        papers=papers_of(records, reasons or {}),
         figures=[(heading, list(group)) for heading, group in groupby(drawn, key=lambda own: own.heading)],
         undrawn=undrawn,
         galleries=shown,
         problems=problems,
-        style=_asset("report.css"),
-        script=_asset("report.js"),
+        style=asset("report.css"),
+        script=asset("report.js"),
     )  # fmt: skip
 
 
@@ -87,7 +87,7 @@ def write_page(page: str, folder: Path) -> Path:
     return target
 
 
-def _papers(records: Sequence[RunRecord], reasons: Reasons) -> list[tuple[str, Markup]]:
+def papers_of(records: Sequence[RunRecord], reasons: Reasons) -> list[tuple[str, Markup]]:
     """Return the published tables that have runs in them: name and table."""
     numbers, made = published_numbers(), []
     for name, layout in layouts().items():
@@ -97,7 +97,7 @@ def _papers(records: Sequence[RunRecord], reasons: Reasons) -> list[tuple[str, M
     return made
 
 
-def _script(value: Any) -> Markup:
+def as_script(value: Any) -> Markup:
     """Return JSON that can stand inside a script element: no text in it can end the element or begin a comment."""
     text = json.dumps(_visible(value), allow_nan=False, separators=(",", ":"))  # ASCII, so no U+2028
     return Markup(text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e"))
@@ -110,12 +110,14 @@ def _visible(value: Any) -> Any:
     return [_visible(own) for own in value] if isinstance(value, list | tuple) else shown(value)
 
 
-def _asset(name: str) -> Markup:
+def asset(name: str) -> Markup:
+    """Return a style sheet or script of this package, to stand in a page."""
     return Markup((files("ltbench.report") / "templates" / name).read_text(encoding="utf-8"))
 
 
 @cache
-def _environment() -> Environment:
+def template_environment() -> Environment:
+    """Return where pages come from: all text is escaped and made visible."""
     return Environment(
         loader=PackageLoader("ltbench.report"),
         autoescape=True,

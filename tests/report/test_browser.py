@@ -49,16 +49,16 @@ def test_headings_sort_both_ways(show: Show, page: Path) -> None:
     browser.find_element(CSS, "#board thead button[data-key=method]").click()
     assert _column(browser, 0)[3:] == ["Other", "Plain"]
     assert _heads(browser)["Method"] == "ascending" and _heads(browser)["Avg"] == "none"
-    assert "in each training set sorted by method, lowest first" in _status(browser)
+    assert "in each leaderboard sorted by method, lowest first" in _status(browser)
 
 
 def test_rows_stand_below_their_training_set(show: Show, page: Path) -> None:
     browser = show(page)
     heads = [head.text.split("\n") for head in browser.find_elements(CSS, "#board .set th")]
     assert heads == [
-        ["mvtec_k4_noisy10", "MVTec AD, 1 category, imbalance 1, 10 % contaminants"],
-        ["parts_step4", "parts, 1 category, imbalance 1, no contaminants"],
-        ["parts_step10", "parts, 1 category, imbalance 1, no contaminants"],
+        ["mvtec_k4_noisy10, protocol tailedcore", "MVTec AD, 1 category, imbalance 1, 10 % contaminants"],
+        ["parts_step4, protocol common", "parts, 1 category, imbalance 1, no contaminants"],
+        ["parts_step10, protocol common", "parts, 1 category, imbalance 1, no contaminants"],
     ]
     rows = browser.execute_script("return [...document.querySelectorAll('#board tbody')].map((own) => own.rows.length)")
     assert rows == [2, 3, 3]

@@ -86,7 +86,7 @@ def test_the_same_runs_are_the_same_page(records: list[RunRecord], tmp_path: Pat
 
 
 def test_rows_hold_means_reasons_and_published_numbers(records: list[RunRecord]) -> None:
-    data = leaderboard(records, published_numbers())
+    data = leaderboard({"": records}, published_numbers())
     rows: dict[tuple[str, str], dict[str, Any]] = {(row["split"], row["method"]): row for row in data["rows"]}
     plain = rows["parts_step4", "Plain"]
     assert plain["cells"]["image_auroc"]["avg"] == {"mean": 85.0, "std": 7.0711, "rank": 1}
@@ -105,10 +105,10 @@ def test_rows_hold_means_reasons_and_published_numbers(records: list[RunRecord])
 def test_training_sets_tell_their_imbalance_and_contaminants(records: list[RunRecord]) -> None:
     counts = {"bolt": {"normal": 30, "contaminant": 9}, "nut": {"normal": 4, "contaminant": 0}}
     tailed = replace(records[2], counts=counts, high=("bolt",), low=("nut",))
-    told = leaderboard([records[0], tailed], published_numbers())["sets"]
+    told = leaderboard({"": [records[0], tailed]}, published_numbers())["boards"]
     assert told == {
-        "mvtec_k4_noisy10": "MVTec AD, 1 category, imbalance 1, 10 % contaminants",
-        "parts_step4": "parts, 2 categories, imbalance 7.5, no contaminants",
+        "mvtec_k4_noisy10, protocol tailedcore": "MVTec AD, 1 category, imbalance 1, 10 % contaminants",
+        "parts_step4, protocol common": "parts, 2 categories, imbalance 7.5, no contaminants",
     }
 
 
@@ -121,13 +121,13 @@ def test_layouts_without_runs_are_not_shown(records: list[RunRecord], tmp_path: 
 
 def test_seeds_that_change_nothing_are_no_spread(records: list[RunRecord]) -> None:
     again = replace(records[2], spec=replace(records[2].spec, seed=7))
-    (row,) = leaderboard([records[2], again], published_numbers())["rows"]
+    (row,) = leaderboard({"": [records[2], again]}, published_numbers())["rows"]
     assert (row["over"], row["cells"]["image_auroc"]["avg"].get("std")) == ("1 list x 2 seeds", None)
 
 
 def test_two_lists_of_one_name_are_no_number(records: list[RunRecord]) -> None:
     other = replace(records[3], spec=replace(records[3].spec, split_sha256="1" * 64))
-    rows = leaderboard([*records[:3], other], published_numbers())["rows"]
+    rows = leaderboard({"": [*records[:3], other]}, published_numbers())["rows"]
     (row,) = [row for row in rows if row["method"] == "Plain"]
     reason = row["cells"]["image_auroc"]["avg"]["reason"]
     assert records[2].spec.hash in reason and other.spec.hash in reason and "mean" not in str(row["cells"])

@@ -8,9 +8,11 @@
   const body = document.getElementById("detail-body");
   const heading = document.getElementById("detail-title");
   const ALL = "";
+  const filters = ["dataset", "split", "method", ...(data.origins.length ? ["origin"] : [])];
   const groups = data.groups.map(([id]) => id);
   const titles = Object.fromEntries([...data.metrics, ...data.groups].map(([id, title]) => [id, title]));
   const sort = { key: null, ascending: false };
+  const hasOrigins = data.origins.length > 0;
   const narrow = matchMedia("(max-width: 30rem)");
 
   // All text comes from records and is set as text, never as markup.
@@ -51,6 +53,7 @@
   const value = (row, key) => {
     if (key === "method") return row.method;
     if (key === "seeds") return row.seeds;
+    if (key === "origin") return row.origin;
     const [metric, group] = key.split(" ");
     return row.cells[metric]?.[group]?.mean;
   };
@@ -68,7 +71,7 @@
     return make("th", { scope: "col", "aria-sort": active ? (sort.ascending ? "ascending" : "descending") : "none", ...extra }, button);
   };
 
-  const lowestFirst = (key) => key === "method" || data.lower_is_better.includes(key.split(" ")[0]);
+  const lowestFirst = (key) => ["method", "origin"].includes(key) || data.lower_is_better.includes(key.split(" ")[0]);
 
   const sortBy = (key) => {
     sort.ascending = sort.key === key ? !sort.ascending : lowestFirst(key);
@@ -87,7 +90,8 @@
     const label = `${spread(cell)}, ${titles[metric]} ${titles[group] ?? group}, ${row.method} on ${row.split}: where it comes from`;
     const style = { 1: "first", 2: "second" }[cell.rank];
     const show = () => explain(row, metric, group, cell);
-    return make("td", {}, make("button", { type: "button", class: style, "aria-label": label, onclick: show }, spread(cell)));
+    const printed = cell.published && make("span", { class: "sub" }, `${decimals(cell.published.value)}, ${signed(cell.mean - cell.published.value)}`);
+    return make("td", {}, make("button", { type: "button", class: style, "aria-label": label, onclick: show }, spread(cell)), printed);
   };
 
   // The columns behind the method; on a narrow screen the one that is sorted by comes first.
@@ -95,6 +99,7 @@
     const numbers = columns();
     const several = new Set(numbers.map((column) => column.metric)).size > 1 || numbers.length === 1;
     const shown = numbers.map((column) => ({ key: column.key, title: (several ? titles[column.metric] + " " : "") + titles[column.group], cell: (row) => number(row, column) }));
+    if (hasOrigins) shown.push({ key: "origin", title: "Measured by", extra: { class: "text" }, cell: (row) => make("td", { class: "text" }, row.origin, make("span", { class: "sub" }, row.made_with)) });
     shown.push({ key: "seeds", title: "Lists x seeds", cell: (row) => make("td", {}, row.design) });
     if (sort.key === null || !["method", ...shown.map((column) => column.key)].includes(sort.key)) {
       const { key } = numbers[numbers.length - 1];
@@ -105,25 +110,26 @@
   };
 
   const line = (row, shown) => make("tr", {},
-    make("th", { scope: "row" }, row.method, make("span", { class: "sub" }, [row.protocol, ...row.privileges, ...row.notes].join(", "))),
+    make("th", { scope: "row" }, row.method, make("span", { class: "sub" }, [...row.privileges, ...row.notes].join(", "))),
     ...shown.map((column) => column.cell(row)),
     make("td", {}, make("button", { type: "button", class: "more", "aria-label": `Categories of ${row.method} on ${row.split}`, onclick: () => categories(row) }, String(Object.keys(row.sizes).length))));
 
-  const trainingSet = (split, rows, shown) => make("tbody", {},
-    make("tr", { class: "set" }, make("th", { scope: "rowgroup", colspan: shown.length + 2 }, make("span", { class: "wide" }, split, make("span", { class: "sub" }, data.sets[split])))),
-    ...rows.filter((row) => row.split === split).map((row) => line(row, shown)));
+  // One leaderboard a training set and protocol.
+  const leaderboard = (name, rows, shown) => make("tbody", {},
+    make("tr", { class: "set" }, make("th", { scope: "rowgroup", colspan: shown.length + 2 }, make("span", { class: "wide" }, name, make("span", { class: "sub" }, data.boards[name])))),
+    ...rows.filter((row) => row.board === name).map((row) => line(row, shown)));
 
   const draw = () => {
     const shown = shownColumns();
-    const rows = data.rows.filter((row) => ["dataset", "split", "method"].every((name) => [ALL, row[name]].includes(chosen(name))));
+    const rows = data.rows.filter((row) => filters.every((name) => [ALL, row[name]].includes(chosen(name))));
     rows.sort(compare);
     board.tHead.replaceChildren(make("tr", {},
-      header("method", "Method"), ...shown.map((column) => header(column.key, column.title)), make("th", { scope: "col" }, "Categories")));
+      header("method", "Method"), ...shown.map((column) => header(column.key, column.title, column.extra)), make("th", { scope: "col" }, "Categories")));
     for (const body of [...board.tBodies]) body.remove();
-    board.append(...distinct(rows.map((row) => row.split)).map((split) => trainingSet(split, rows, shown)));
+    board.append(...distinct(rows.map((row) => row.board)).map((name) => leaderboard(name, rows, shown)));
     const [metric, group] = sort.key.split(" ");
-    const by = group ? `${titles[metric]} ${titles[group]}` : { method: "method", seeds: "runs" }[metric];
-    status.textContent = `${rows.length} of ${data.rows.length} rows, in each training set sorted by ${by}, ${sort.ascending ? "lowest" : "highest"} first.`;
+    const by = group ? `${titles[metric]} ${titles[group]}` : { method: "method", seeds: "runs", origin: "who measured" }[metric];
+    status.textContent = `${rows.length} of ${data.rows.length} rows, in each leaderboard sorted by ${by}, ${sort.ascending ? "lowest" : "highest"} first.`;
   };
 
   const open = (title, ...content) => {
@@ -137,6 +143,8 @@
 
   const explain = (row, metric, group, cell) => {
     const facts = [["Value", spread(cell) + " %"], ["Over", row.over], ["Preset", row.preset], ["Protocol", row.protocol]];
+    if (row.origin) facts.push(["Measured by", row.origin]);
+    if (row.made_with) facts.push(["Measured on", row.made_with]);
     if (row.privileges.length) facts.push(["Privilege", row.privileges.join(", ")]);
     if (row.notes.length) facts.push(["Lists", row.notes.join("; ")]);
     const printed = cell.published;
@@ -145,10 +153,10 @@
       facts.push(["Source", `${printed.source} (table ${printed.table})`]);
       if (printed.flag) facts.push(["Published value is", `${printed.flag}: ${printed.note}`]);
     } else facts.push(["Published", "no published number for this setting"]);
-    const runs = row.runs.map((hash) => {
-      const run = data.runs[hash];
+    const runs = row.runs.map((key) => {
+      const run = data.runs[key];
       const seconds = Object.entries(run.seconds).map(([phase, time]) => `${phase} ${time} s`).join(", ");
-      return make("details", {}, make("summary", {}, `Run ${hash}, seed ${run.spec.seed}, split seed ${run.split_seed}`),
+      return make("details", {}, make("summary", {}, `Run ${run.hash}, seed ${run.spec.seed}, split seed ${run.split_seed}`),
         list([["Finished", run.created], ["Time", seconds], ["Paper", run.paper ?? "none"], ["Split", `${run.spec.split}, sha256 ${run.spec.split_sha256}`]]),
         make("h3", {}, "Specification"), make("pre", {}, JSON.stringify(run.spec, null, 1)),
         make("h3", {}, "Environment"), make("pre", {}, JSON.stringify(run.environment, null, 1)));
@@ -182,6 +190,7 @@
 
   fill("dataset", named(distinct(data.rows.map((row) => row.dataset)), "all"));
   fill("method", named(distinct(data.rows.map((row) => row.method)), "all"));
+  if (hasOrigins) fill("origin", named(data.origins, "all"));
   fill("metric", [...data.metrics.map(([id, title]) => [id, title]), [ALL, "all"]]);
   fill("group", [[ALL, "all three"], ...data.groups.map(([id, title]) => [id, title])]);
   offerSplits();
