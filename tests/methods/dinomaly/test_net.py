@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import timm
 import torch
+import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -15,7 +16,7 @@ from ltbench.errors import SpecError
 from ltbench.metrics.resolution import at_side
 from methods.dinomaly.loss import distances, loose_loss, mining_share
 from methods.dinomaly.method import Dinomaly, group_means
-from methods.dinomaly.net import CUT, LinearAttention, LooseDecoder
+from methods.dinomaly.net import CUT, LinearAttention, LooseDecoder, _phi
 from methods.dinomaly.scores import kernel, mean_map, score_grids, smoothed, top_mean
 
 SIZES = {"small": (384, 6, 1_774_464, 1_181_568, 15_377_280, 22_057_344),
@@ -244,3 +245,15 @@ class TestScores:
         exact = smoothed(upsample(mean_map([grid], (392, 392)), (256, 256)), 4.0)
         assert np.abs(back[0] - exact)[4:-4, 4:-4].max() < 0.01
         assert np.corrcoef(back[0].ravel(), exact.ravel())[0, 1] > 0.9998
+
+
+def test_phi_and_its_slope_are_those_of_elu_plus_one() -> None:
+    x = torch.tensor([-30.0, -2.0, -1e-3, 0.0, 1e-3, 2.0, 30.0], dtype=torch.float64, requires_grad=True)
+    other = x.detach().clone().requires_grad_()
+    gradient = torch.linspace(-1, 1, 7, dtype=torch.float64)
+    found, expected = _phi(x), F.elu(other) + 1
+    torch.autograd.backward([found, expected], [gradient, gradient])
+    assert torch.allclose(found, expected, rtol=1e-15, atol=1e-16)
+    assert x.grad is not None and other.grad is not None
+    assert torch.allclose(x.grad, other.grad, rtol=1e-15, atol=1e-16)
+    assert torch.autograd.gradcheck(_phi, (x.detach()[1:3].requires_grad_(),))
