@@ -25,7 +25,7 @@ def test_all_splits_that_need_no_images_are_written_and_the_others_named(ltbench
     shipped, left_out = err.splitlines()
     assert "as the suite ships them" in shipped
     assert "visa_full to visa_" in shipped
-    assert "left out: dagm_full to dagm_step500_reversed (14)" in left_out
+    assert "left out: dagm_full to dagm_step500_reversed (15)" in left_out
     assert "ltbench datasets get dagm" in left_out
     code, out, err = ltbench("make-splits", "--all", "--check")
     assert code == 0, out

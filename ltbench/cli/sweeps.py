@@ -38,12 +38,30 @@ def complete_executors(incomplete: str) -> list[str]:
 
 
 Methods = Annotated[
-    str, typer.Option("--methods", "-m", help="Names or patterns: a,b.", autocompletion=complete_methods)
+    str,
+    typer.Option(
+        "--methods",
+        "-m",
+        help="Names or patterns: a,b. With --config in place of the grid's; +a,b adds to them.",
+        autocompletion=complete_methods,
+    ),
 ]
 Splits = Annotated[
-    str, typer.Option("--splits", "-s", help="Names, patterns or files: 'mvtec_*'.", autocompletion=complete_splits)
+    str,
+    typer.Option(
+        "--splits",
+        "-s",
+        help="Names, patterns or files: 'mvtec_*'. With --config in place of the grid's; +a,b adds to them.",
+        autocompletion=complete_splits,
+    ),
 ]
-Seeds = Annotated[str, typer.Option(help="Seeds: 0-4 or 0,2.  [default: 0]", show_default=False)]
+Seeds = Annotated[
+    str,
+    typer.Option(
+        help="Seeds: 0-4 or 0,2. With --config in place of the grid's; +1-2 adds to them.  [default: 0]",
+        show_default=False,
+    ),
+]
 Presets = Annotated[
     str, typer.Option("--preset", help="Preset names: a,b. Without, the one that goes with each split.")
 ]
@@ -86,6 +104,8 @@ def plan(
       ltbench plan --config tailedcore-main --data-root ~/data
 
       ltbench plan -c ltad-main --methods uniad --splits 'visa_*' --json
+
+      ltbench plan -c card --methods +dinomaly --splits +visa_step100 --seeds 0-2
     """
     from ltbench.console.sweeps import print_plan
     from ltbench.executors.cells import Settings

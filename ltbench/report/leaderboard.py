@@ -211,7 +211,8 @@ def _printed(
         for (line, place), cell in filled.published.items():
             own = filled.lines[line].cells[place]
             if own.mean is not None and cell.value is not None:
-                found[frozenset(own.runs), cell.metric, cell.group] = {
+                told = {
                     "value": cell.value, "table": name, "source": cell.source, "flag": cell.flag, "note": cell.note,
                 }  # fmt: skip
+                found.setdefault((frozenset(own.runs), cell.metric, cell.group), told)
     return found

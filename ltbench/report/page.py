@@ -20,6 +20,7 @@ from ltbench.records.record import RunRecord
 from ltbench.render.html import fragment, shown
 from ltbench.report.leaderboard import leaderboard
 from ltbench.report.pictures import Gallery, figures, galleries
+from ltbench.tables.cells import METRIC_TITLES
 from ltbench.tables.layouts import layouts
 from ltbench.tables.measurements import Reasons, measure
 from ltbench.tables.paper import fill, table_of
@@ -89,9 +90,9 @@ def write_page(page: str, folder: Path) -> Path:
 
 def papers_of(records: Sequence[RunRecord], reasons: Reasons) -> list[tuple[str, Markup]]:
     """Return the published tables that have runs in them: name and table."""
-    numbers, made = published_numbers(), []
+    numbers, made, runs = published_numbers(), [], measure(records, list(METRIC_TITLES))
     for name, layout in layouts().items():
-        filled = fill(layout, measure(records, list(layout.metrics)), numbers, reasons=reasons)
+        filled = fill(layout, runs, numbers, reasons=reasons)
         if any(line.runs for line in filled.lines):
             made.append((name, Markup(fragment(table_of(filled, placement="below", name=name)))))
     return made

@@ -6,8 +6,6 @@ import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
-from glob import glob
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,6 +18,7 @@ from ltbench.contract.registry import method_names, preset_names
 from ltbench.errors import DataError, SpecError, UnknownNameError, cut
 from ltbench.plain_yaml import parse_yaml
 from ltbench.splits.files import committed_names
+from ltbench.sweeps.patterns import expand, is_pattern
 from ltbench.sweeps.seeds import LARGEST_SWEEP, parse_seeds
 from ltbench.system import content_of
 
@@ -239,53 +238,6 @@ class _Product:
 
 
 def _presets(names: Sequence[str], method: str) -> list[str | None]:
-    if not any(_is_pattern(name) for name in names):
+    if not any(is_pattern(name) for name in names):
         return [*names] or [None]
     return [*expand(names, preset_names(method), f"preset of {method}")]
-
-
-def _is_pattern(name: str) -> bool:
-    return any(mark in name for mark in "*?[")
-
-
-def expand(names: Sequence[str], known: Sequence[str], kind: str) -> list[str]:
-    """Return names with patterns replaced by what they match; files are given by absolute paths.
-
-    Raises:
-        UnknownNameError: a pattern that matches nothing.
-    """
-    found: list[str] = []
-    for name in names:
-        is_file = kind == "split" and ("/" in name or name.endswith(".json"))
-        if not is_file and not _is_pattern(name):
-            found.append(name)
-            continue
-        matches = sorted(glob(name)) if is_file else [each for each in known if fnmatchcase(each, name)]  # noqa: PTH207
-        if not matches and is_file and not _is_pattern(name):
-            matches = [name]  # a file that is not there is named when it is read
-        if not matches:
-            raise UnknownNameError(f"{kind} (a pattern)", name, known)
-        found += [str(Path(match).resolve()) for match in matches] if is_file else matches
-    return list(dict.fromkeys(found))
-
-
-def choose(
-    found: Sequence[Request], methods: Sequence[str], splits: Sequence[str], seeds: Sequence[int]
-) -> list[Request]:
-    """Return the requests that fit names or patterns and seeds; an empty list of them lets all through.
-
-    Raises:
-        SpecError: none is left.
-    """
-
-    def fits(name: str, wanted: Sequence[str]) -> bool:
-        return not wanted or any(fnmatchcase(name, pattern) for pattern in wanted)
-
-    chosen = [
-        request
-        for request in found
-        if fits(request.method, methods) and fits(request.split, splits) and (not seeds or request.seed in seeds)
-    ]
-    if not chosen:
-        raise SpecError("Expected cells of the grid, got none that fit. Widen --methods, --splits or --seeds.")
-    return chosen

@@ -11,7 +11,8 @@ from ltbench.contract.parameters import parse_assignments
 from ltbench.errors import SpecError
 from ltbench.executors.interface import Executor, make_executor
 from ltbench.runs.environment import parse_size
-from ltbench.sweeps.grid import Grid, Request, choose, parse_values, read_grid, requests, validate_grid
+from ltbench.sweeps.changes import changed
+from ltbench.sweeps.grid import Grid, Request, parse_values, read_grid, requests, validate_grid
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,8 @@ class SweepRequest:
         presets: names.
         parameters: `key=v1,v2`.
         protocol: name or None.
-        config: a YAML file or the name of a grid that ships; methods, splits and seeds then choose from it.
+        config: a YAML file or the name of a grid that ships; methods, splits and seeds then replace its own, or
+            are added to them after a `+`.
     """
 
     methods: str = ""
@@ -61,13 +63,9 @@ class SweepRequest:
         Raises:
             LtbenchError: names that are unknown, or nothing to run.
         """
-        found = requests(self.grid)
         if self.config is None:
-            return found
-        chosen = validate_grid(
-            {"methods": self.methods, "splits": self.splits, "seeds": self.seeds or []}, "the options"
-        )
-        return choose(found, chosen.methods, chosen.splits, chosen.seeds)
+            return requests(self.grid)
+        return changed(self.grid, self.methods, self.splits, self.seeds)
 
     def executor(self, name: str | None, workers: int | None, options: Iterable[str]) -> Executor:
         """Return the executor: the options of the command line override those of the file.

@@ -24,9 +24,9 @@ class Agreement:
         measured: mean over lists and seeds.
         over: how many lists and seeds: "5 lists x 3 seeds".
         published: what the paper prints.
-        status: "doubtful" where the published number is flagged, or the images are not those of the authors' lists: it
-            decides nothing.
-        note: what there is to say of the published number, or of the images.
+        status: "doubtful" where the published number is flagged, the images are not those of the authors' lists, or all
+            runs of the row are set apart from what the paper ran: it decides nothing.
+        note: what there is to say of the published number, of the images, or of the row.
         source: where it stands.
     """
 
@@ -63,10 +63,11 @@ def agreements(name: str, filled: PaperTable, tolerance: float) -> list[Agreemen
             continue
         status: Status = "agrees" if abs(cell.mean - printed.value) <= tolerance + 1e-9 else "differs"
         own_draw = column.is_own_draw(filled.lines[line].runs)
-        if printed.flag or own_draw:
+        apart = filled.lines[line].row.note
+        if printed.flag or own_draw or apart:
             status = "doubtful"
         unbalanced = "" if cell.is_balanced else "unbalanced"
-        note = "; ".join(filter(None, (printed.note, OWN_DRAW if own_draw else "", unbalanced)))
+        note = "; ".join(filter(None, (printed.note, OWN_DRAW if own_draw else "", apart, unbalanced)))
         found.append(
             Agreement(
                 name, printed.method, column.column.split, printed.metric, printed.group, cell.mean, cell.design,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from ltbench.tables.groups import group_meaning
+from ltbench.tables.groups import group_meaning, is_mean
 from ltbench.tables.measurements import Measurement
 from ltbench.tables.quantities import QUANTITIES, RESOURCES, is_lowest_best
 from ltbench.tables.ranking import TEST
@@ -46,10 +46,12 @@ def subject_of(
             for metric, head in metrics.items()
         ]
     )
-    over = (
+    means = {group: head for group, head in groups.items() if is_mean(group)}
+    over = ["by category"] * (len(means) < len(groups))
+    over += [
         f"{head} is the {group_meaning(group)}" if head and len(groups) > 1 else group_meaning(group)
-        for group, head in groups.items()
-    )
+        for group, head in means.items()
+    ]
     where = _listed([dataset_title(name) for name in names] or list(bases))
     return f"{what} on {where}{', ' * bool(noise)}{_listed(list(noise))}; {', '.join(over)}."
 

@@ -65,6 +65,11 @@ def group_title(group: str) -> str:
     return f"{name[:-1]}+" if name.endswith("-") else name.replace("-", "–")
 
 
+def is_mean(group: str) -> bool:
+    """Return whether a group is a mean over categories, and not the name of one."""
+    return group in GROUP_MEANINGS or group.endswith(RANGE)
+
+
 def group_meaning(group: str) -> str:
     """Return what a group is, for captions."""
     if group in GROUP_MEANINGS:

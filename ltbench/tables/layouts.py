@@ -27,7 +27,8 @@ class LayoutRow(_Strict):
         published: the row's name in the published numbers, which is its title.
         method: the method in ltbench, or None if it has none.
         presets: patterns of the presets that are the paper's setting; runs of other presets have lines of their own.
-        parameters: hyper-parameters that make the row, which its runs may set beside the preset's.
+        parameters: hyper-parameters that make the row, as its presets have them; its runs may set them themselves.
+        beside: hyper-parameters that its runs set to other values than its presets have.
         paths: hyper-parameters that name a file or folder of the user's, wherever it lies.
         note: what sets every run of the method apart from what the paper ran; a footnote of its lines.
     """
@@ -36,8 +37,14 @@ class LayoutRow(_Strict):
     method: str | None = None
     presets: list[str] = Field(default_factory=lambda: ["paper*"])
     parameters: dict[str, Any] = Field(default_factory=dict)
+    beside: dict[str, Any] = Field(default_factory=dict)
     paths: list[str] = Field(default_factory=list)
     note: str = ""
+
+    @property
+    def required(self) -> dict[str, Any]:
+        """The hyper-parameters that every run of the row has."""
+        return self.parameters | self.beside
 
 
 class LayoutColumn(_Strict):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from ltbench.tables.captions import lower_caption, ranking_caption, subject_of
 from ltbench.tables.cells import USUAL, Cell, Column, Marks, Placement, Precision, Table
@@ -16,6 +17,7 @@ from ltbench.tables.paper_lines import PaperColumn, PaperLine, lines_of_row
 from ltbench.tables.published import Published, PublishedNumbers
 from ltbench.tables.quantities import QUANTITIES, RUN, check_quantities, printed_with
 from ltbench.tables.ranking import ranked_column
+from ltbench.tables.settings import recipe_of
 
 NOT_HERE = "not in ltbench"
 OWN_DRAW = "images drawn by ltbench, not the authors' lists"
@@ -64,17 +66,28 @@ def fill(
     own = layout
     layout = _with_numbers(layout, metrics, group)
     columns = tuple(_columns(layout, dataset, splits))
-    lines: list[PaperLine] = []
+    printed = {row.published: [_printed(layout, row, column, numbers) for column in columns] for row in layout.rows}
+    lines = _lines(layout, columns, measurements, {title for title, cells in printed.items() if any(cells)})
     published: dict[tuple[int, int], Published] = {}
-    for row in layout.rows:
-        printed = [_printed(layout, row, column, numbers) for column in columns]
-        for line in lines_of_row(row, layout.protocol, columns, measurements, any(printed)):
-            if line.is_faithful:
-                published |= {(len(lines), place): cell for place, cell in enumerate(printed) if cell is not None}
-            line.cells = [_cell(line, column, reasons or {}) for column in columns]
-            lines.append(line)
+    for number, line in enumerate(lines):
+        line.cells = [_cell(line, column, reasons or {}) for column in columns]
+        beside = printed[line.row.published] if line.is_faithful else []
+        published |= {(number, place): cell for place, cell in enumerate(beside) if cell is not None}
     is_changed = layout != own or not {of.column.split for of in columns} <= {of.split for of in own.columns}
     return PaperTable(layout, columns, tuple(lines), published, is_changed)
+
+
+def _lines(
+    layout: Layout, columns: Sequence[PaperColumn], measurements: Sequence[Measurement], printed: Collection[str]
+) -> list[PaperLine]:
+    """Return the lines of all rows; a row's own setting is no variant of another row."""
+    rows = [
+        line
+        for row in layout.rows
+        for line in lines_of_row(row, layout.protocol, columns, measurements, row.published in printed)
+    ]
+    own = {found.run for line in rows if line.is_faithful for found in line.runs}
+    return [line for line in rows if line.is_faithful or not own.issuperset(found.run for found in line.runs)]
 
 
 def _with_numbers(layout: Layout, metrics: Sequence[str], group: str | None) -> Layout:
@@ -157,8 +170,12 @@ def _columns(layout: Layout, dataset: str | None, splits: Sequence[str]) -> Iter
         shape = variants[0]
         titles = list(dict.fromkeys(base_name(split) for split in splits))
         variants = [LayoutColumn(title=title, split=title, parameters=shape.parameters) for title in titles]
+    seen: list[tuple[str | None, str, dict[str, Any]]] = []
     for of in variants:
         split, official = _moved(of.split, dataset), _moved(of.official, dataset)
+        if (key := (split, of.suffix, of.parameters)) in seen:  # of two datasets that one was put in place of
+            continue
+        seen.append(key)
         accepted = tuple(filter(None, (official, split)))
         for metric, group, heads in _headings(layout):
             yield PaperColumn(Column(split or of.split, metric, group, (of.title, *heads)), accepted, of)
@@ -177,8 +194,9 @@ def _headings(layout: Layout) -> Iterator[tuple[str, str, tuple[str, ...]]]:
 
 
 def _moved(split: str | None, dataset: str | None) -> str | None:
-    """Return a split's name with another dataset in front; the layouts' own datasets hold no underscore."""
-    return split if split is None or dataset is None else f"{dataset}_{split.partition('_')[2]}"
+    """Return the name of a layout's split with another dataset in front."""
+    recipe = None if split is None or dataset is None else recipe_of(split)
+    return split if split is None or recipe is None else f"{dataset}{split.removeprefix(recipe.dataset)}"
 
 
 def _printed(layout: Layout, row: LayoutRow, column: PaperColumn, numbers: PublishedNumbers) -> Published | None:

@@ -79,17 +79,17 @@ def lines_of_row(
     faithful = PaperLine(row, row.published, is_faithful=True)
     others: dict[tuple[Any, ...], PaperLine] = {}
     for found in measurements:
-        if found.method.name != row.method or found.base not in accepted or not _has(found, row.parameters):
+        if found.method.name != row.method or found.base not in accepted or not _has(found, row.required):
             continue
         own = overrides(found.method.name, found.preset, found.parameters)
-        settled = {*across, *row.parameters, *(name for name in row.paths if _is_path(found.parameters.get(name)))}
+        settled = {*across, *row.required, *(name for name in row.paths if _is_path(found.parameters.get(name)))}
         free = None if own is None else {name: value for name, value in own.items() if name not in settled}
         if free == {} and any(fnmatchcase(found.preset, pattern) for pattern in row.presets):
             faithful.runs.append(found)
             continue
         kept = {name: value for name, value in found.parameters.items() if name not in across}
         key = (found.preset, repr(sorted(kept.items())), found.protocol)
-        shown = {name: value for name, value in kept.items() if name not in row.parameters}
+        shown = {name: value for name, value in kept.items() if name not in row.required}
         title = f"{row.published} ({', '.join([found.preset, *assigned(shown if free is None else free)])})"
         others.setdefault(key, PaperLine(row, title, is_faithful=False)).runs.append(found)
     faithful.runs, left = _one_setting(faithful.runs, protocol, across)

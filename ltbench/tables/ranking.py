@@ -115,7 +115,7 @@ def _pairs(runs: Sequence[Measurement], metric: str, group: str, *, by_seed: boo
     values: dict[tuple[str, str, int | None], list[float]] = {}
     for found in runs:
         own = found.values.get(metric, {})
-        for category in found.members[group]:
+        for category in found.members.get(group, (group,)):  # a category stands for itself
             if category in own:
                 key = (category, f"{found.split} {found.split_sha256}", found.seed if by_seed else None)
                 values.setdefault(key, []).append(own[category])

@@ -15,13 +15,25 @@ from ltbench.tables.layouts import Layout, LayoutRow, layout_named
 from ltbench.tables.measurements import PRIVILEGES
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "rows.md"
-LAYOUTS = ("ltad-3", "tailedcore-1")
+LAYOUTS = (
+    "ltad-3",
+    "tailedcore-1",
+    "tailedcore-logs",
+    "patchcore-readme",
+    "softpatch-readme",
+    "uniad-abstract",
+    "hvqtrans-main",
+    "dinomaly-abstract",
+    "dinomaly-readme",
+    "ader-300-epochs",
+    "ltoad-main",
+)
 
 HEAD = """# Who fills which row
 
-How each row of the papers' main tables is filled: by which method of this folder, with which preset and settings, and
-what its runs are told beyond the training images. Made from `results/published/layouts.yaml` and what methods declare
-(`tests/tables/test_row_list.py`).
+How each row of the papers' main tables, and of what they print for whole training sets, is filled: by which method of
+this folder, with which preset and settings, and what its runs are told beyond the training images. Made from
+`results/published/layouts.yaml` and what methods declare (`tests/tables/test_row_list.py`).
 """
 
 
@@ -34,7 +46,7 @@ def settings_of(layout: Layout, row: LayoutRow) -> tuple[str, dict[str, Any]]:
         chosen = next(name for pattern in row.presets for name in presets(cls) if fnmatchcase(name, pattern))
     own = resolve(cls, presets(cls)[chosen].parameters)
     set_by_row = {name: value for name, value in row.parameters.items() if own[name] != value}
-    return chosen, set_by_row
+    return chosen, set_by_row | row.beside
 
 
 def line(layout: Layout, row: LayoutRow) -> list[str]:
@@ -48,6 +60,7 @@ def line(layout: Layout, row: LayoutRow) -> list[str]:
     told = [text for name, text in PRIVILEGES.items() if getattr(info, name)]
     lacks = [f"`{name}`, a file or folder of yours" for name in row.paths]
     lacks += ["no maps: image metrics alone"] * (not info.has_maps)
+    lacks += [row.note] * bool(row.note)
     lacks += [f"N/A where a category has fewer than {info.min_images} images"] * (info.min_images > 1)
     given = [f"`{preset}`", *(f"`{name}={value}`" for name, value in changed.items())]
     return [row.published, f"`{row.method}`", ", ".join(given), ", ".join(told) or "none", ", ".join(lacks)]
