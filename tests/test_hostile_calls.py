@@ -87,6 +87,7 @@ COMMANDS: dict[str, list[str]] = {
     "figure noise": ["--out", "out.svg"],
     "figure learning": ["--out", "out.svg"],
     "figure curves": ["--out", "out.svg"],
+    "figure ranks": ["--out", "out.svg"],
     "figure tailsampler": ["--run", "{run}", "--out", "out.svg"],
     "heatmaps": ["--run", "{run}", "--data-root", "{data}", "--out", "maps"],
     "report": ["--out", "site", "--no-heatmaps"],

@@ -155,6 +155,31 @@ def curves(
     _save(draw_curves(_records(results, dataset, split, method, preset), group), out)
 
 
+@app.command("ranks")
+def ranks(
+    out: Out,
+    metric: Metric = "image_auroc",
+    dataset: Datasets = None,
+    split: Splits = None,
+    method: Methods = None,
+    preset: Preset = None,
+    group: Annotated[Literal["avg", "high", "low"], typer.Option(help="Mean over which categories.")] = "avg",
+    results: Results = DEFAULT_RESULTS,
+) -> None:
+    """Draw mean ranks of methods over splits; bars join methods that a test does not tell apart.
+
+    Friedman's test says whether methods differ at all, Nemenyi's which; splits that a method lacks are left out.
+
+    Examples:
+      ltbench figure ranks --dataset mvtec --out ranks.pdf
+
+      ltbench figure ranks -m patchcore -m softpatch -m tailedcore --metric pixel_auroc --group low --out ranks.png
+    """
+    from ltbench.figures.ranks import draw_ranks
+
+    _save(draw_ranks(_records(results, dataset, split, method, preset), metric, group), out)
+
+
 @app.command("tailsampler")
 def tailsampler(
     out: Out,

@@ -40,18 +40,33 @@ def list_runs(context: typer.Context, results: Results = DEFAULT_RESULTS, as_jso
 
 
 @app.command("show")
-def show(run: Run, results: Results = DEFAULT_RESULTS, as_json: AsJson = False) -> None:
+def show(
+    run: Run,
+    interval: Annotated[
+        bool, typer.Option("--interval", help="Add 95 % intervals of the image metrics over the test images.")
+    ] = False,
+    results: Results = DEFAULT_RESULTS,
+    as_json: AsJson = False,
+) -> None:
     """Show a run: what was run, its metrics, its seconds and memory, and on what it ran.
 
     Examples:
       ltbench runs show 0123ab
+
+      ltbench runs show 0123ab --interval
 
       ltbench runs show results/runs/0123456789abcdef --json
     """
     from ltbench.console.records import print_run
     from ltbench.records.inspection import find_run
 
-    print_run(find_run(run, results), as_json)
+    intervals = None
+    record = find_run(run, results)
+    if interval:
+        from ltbench.runs.intervals import image_intervals
+
+        intervals = image_intervals(record)
+    print_run(record, as_json, intervals)
 
 
 @app.command("diff")

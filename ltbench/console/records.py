@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ltbench.console.output import escape, new_table, open_console, print_json, say, tell
 from ltbench.console.runs import print_metrics
+from ltbench.metrics.intervals import REPLICATES
 from ltbench.records.exports import Difference
 from ltbench.records.record import RunRecord
 
 if TYPE_CHECKING:
     from ltbench.runs.exchange import Exchanged
+    from ltbench.runs.intervals import Estimate
     from ltbench.runs.verification import RunVerification
+
+Intervals: TypeAlias = "Mapping[str, Mapping[str, Estimate]]"
+"""Metric -> category or group -> a value with its intervals."""
 
 LISTED = "image_auroc"
 """The metric that a list of runs shows."""
@@ -56,10 +61,14 @@ def _row(record: RunRecord) -> dict[str, Any]:
     }
 
 
-def print_run(record: RunRecord, as_json: bool) -> None:
-    """Print all of a run but its scores by image."""
+def print_run(record: RunRecord, as_json: bool, intervals: Intervals | None = None) -> None:
+    """Print all of a run but its scores by image, and the intervals of its metrics if they are given."""
     values = record.to_json()
     values.pop("scores")
+    if intervals is not None:
+        values["intervals"] = {
+            metric: {group: asdict(own) for group, own in groups.items()} for metric, groups in intervals.items()
+        }
     if as_json:
         print_json(values)
         return
@@ -83,6 +92,29 @@ def print_run(record: RunRecord, as_json: bool) -> None:
         table.add_row(escape(str(name)), escape(str(value)))
     console.print(table)
     print_metrics(record, console)
+    if intervals is not None:
+        _print_intervals(record, intervals)
+
+
+def _print_intervals(record: RunRecord, intervals: Intervals) -> None:
+    """Print 95 % intervals by category and group in percent."""
+    columns = [(metric, how) for metric in intervals for how in ("bootstrap", "delong")[: 1 + (metric == LISTED)]]
+    titles = {"bootstrap": "", "delong": ", DeLong"}
+    table = new_table("95 %", *(f"{metric.replace('_', ' ')}{titles[how]}" for metric, how in columns))
+    for group in [*sorted(record.counts), "high", "low", "avg"]:
+        if group == "high":
+            table.add_section()
+        ends = [getattr(intervals[metric].get(group), how, None) for metric, how in columns]
+        told = ("–" if own is None else f"{100 * own.low:.2f}–{100 * own.high:.2f}" for own in ends)
+        table.add_row(escape(group), *told)
+    console = open_console()
+    console.print(table)
+    console.print(
+        f"Percentiles of {REPLICATES} draws of the test images with replacement, good and anomalous ones apart, and "
+        "each category of a mean by itself. The training is as it is: of other lists and seeds `ltbench table` tells. "
+        "There are intervals of images, not of pixels, which a record does not keep.",
+        highlight=False,
+    )
 
 
 def _made_of(record: RunRecord) -> str:

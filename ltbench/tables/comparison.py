@@ -100,7 +100,7 @@ def _measured(metrics: Sequence[str], groups: Sequence[str]) -> str:
 
 
 def _bases(measurements: Sequence[Measurement], splits: Sequence[str]) -> list[str]:
-    present = sorted({found.base for found in measurements}, key=_natural)
+    present = sorted({found.base for found in measurements}, key=natural)
     if not splits:
         return present
     wanted = list(dict.fromkeys(base_name(split) for split in splits))
@@ -110,7 +110,8 @@ def _bases(measurements: Sequence[Measurement], splits: Sequence[str]) -> list[s
     return wanted
 
 
-def _natural(text: str) -> list[tuple[int, str]]:
+def natural(text: str) -> list[tuple[int, str]]:
+    """Return a key that sorts the numbers in names as numbers: k4 before k10."""
     return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", text)]
 
 
