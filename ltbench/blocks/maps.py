@@ -10,8 +10,10 @@ from __future__ import annotations
 from functools import lru_cache
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, gaussian_filter1d
+from torch import Tensor
 
 from ltbench.errors import ContractError
 
@@ -62,6 +64,25 @@ def upsample_and_smooth(
         for length, cells in zip(size, grids.shape[-2:], strict=True)
     )
     return _product(rows, grids, columns)
+
+
+def tensor_maps(grids: Tensor, size: tuple[int, int], sigma: float = 0.0, *, align_corners: bool = False) -> Tensor:
+    """Return what `upsample_and_smooth` does, on the device where the grids are: the same products in float64.
+
+    Args:
+        grids: (N, h, w).
+        size: (height, width) wanted, in pixels.
+        sigma: standard deviation of the Gaussian in pixels of the result; 0 for none.
+        align_corners: as in `upsample`.
+
+    Returns:
+        (N, H, W), float32.
+    """
+    rows, columns = (
+        torch.from_numpy(_gaussian(length, sigma) @ _bilinear(length, cells, align_corners)).to(grids.device)
+        for length, cells in zip(size, grids.shape[-2:], strict=True)
+    )
+    return (rows @ grids.double() @ columns.T).float()
 
 
 def _product(rows: Matrix, maps: NDArray[np.floating], columns: Matrix) -> NDArray[np.float32]:

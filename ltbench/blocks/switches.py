@@ -69,6 +69,18 @@ def _full_precision() -> Iterator[Switch]:
             yield _turn(holder, "fp32_precision", "ieee")
 
 
+def _tf32() -> Iterator[Switch]:
+    backends: Any = torch.backends
+    if hasattr(backends, "fp32_precision"):
+        for holder in (backends.cudnn.conv, backends.cudnn.rnn, backends.cuda.matmul):
+            if holder.fp32_precision == "tf32":
+                continue
+            yield _turn(holder, "fp32_precision", "tf32")
+    else:
+        yield _turn(backends.cudnn, "allow_tf32", value=True)
+        yield _turn(backends.cuda.matmul, "allow_tf32", value=True)
+
+
 def _fixed_algorithms() -> Iterator[Switch]:
     for name, value in (("enabled", True), ("benchmark", False), ("deterministic", True)):
         yield _turn(torch.backends.cudnn, name, value)
@@ -82,3 +94,7 @@ by `fp32_precision` or by the switches that torch had before it, is put back. Th
 fixed_algorithms = _Turned(_fixed_algorithms)
 """`with fixed_algorithms():` lets cuDNN take the same deterministic algorithms whatever it ran before; otherwise as
 `full_float32`."""
+
+tf32 = _Turned(_tf32)
+"""`with tf32():` lets CUDA round the factors of float32 products to 10 bits; otherwise as `full_float32`, which may be
+nested in it but not be shared with it by another thread."""

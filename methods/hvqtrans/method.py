@@ -185,6 +185,7 @@ class HVQTrans(HyperParameters):
             tokens=partial(aligned, grid=grid),
             recipe=f"levels {list(self.layers)} aligned corner on corner to {grid[0]}x{grid[1]}, concatenated",
             runtime=runtime,
+            precision=self.backbone_precision,
         )
 
     def _network(self, channels: int, grid: Grid, categories: int, seed: int) -> HVQNetwork:

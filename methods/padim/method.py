@@ -15,7 +15,7 @@ from pydantic import Field
 from ltbench.blocks.features.backbones import map_shapes
 from ltbench.blocks.features.extractor import FeatureExtractor, Maps
 from ltbench.blocks.features.patches import Grid
-from ltbench.blocks.features.settings import Backbone, Layers, SmoothingSigma, Weights
+from ltbench.blocks.features.settings import Backbone, BackbonePrecision, Layers, SmoothingSigma, Weights
 from ltbench.blocks.maps import upsample_and_smooth
 from ltbench.blocks.memory_bank.estimate import FLOAT, maps_bytes, network_bytes
 from ltbench.blocks.state import load_state, save_state
@@ -36,6 +36,7 @@ class PaDiM:
 
     backbone: Backbone = "wide_resnet50_2.tv_in1k"
     weights: Weights = "pretrained"
+    backbone_precision: BackbonePrecision = "float32"
     layers: Annotated[Layers, Probe((1, 2), _FEW)] = (1, 2, 3)
     dimensions: Annotated[int, Field(ge=1, description="channels kept, drawn from those of all levels")] = 550
     epsilon: Annotated[float, Field(gt=0, description="added to the variances, that covariances be regular")] = 0.01
@@ -119,7 +120,9 @@ class PaDiM:
 
     def _lend(self, runtime: Runtime) -> None:
         self.seed_ = runtime.seed
-        self._extractor = FeatureExtractor(self.backbone, self.layers, self.weights, runtime=runtime)
+        self._extractor = FeatureExtractor(
+            self.backbone, self.layers, self.weights, runtime=runtime, precision=self.backbone_precision
+        )
 
 
 def _aligned(maps: Maps, chosen: list[NDArray[np.int64]]) -> tuple[NDArray[np.float32], Grid]:

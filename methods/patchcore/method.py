@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar, Self
 import numpy as np
 from pydantic import Field
 
-from ltbench.blocks.features.settings import Backbone, Layers, SmoothingSigma, Weights
+from ltbench.blocks.features.settings import Backbone, BackbonePrecision, Layers, SmoothingSigma, Weights
 from ltbench.blocks.memory_bank.bank import PatchEmbedder, Sampling, choose_coreset, score_images
 from ltbench.blocks.memory_bank.coreset import coreset_size
 from ltbench.blocks.memory_bank.estimate import BankMemory, patch_shape
@@ -39,6 +39,7 @@ class PatchCore:
 
     backbone: Backbone = "wide_resnet50_2.tv_in1k"
     weights: Weights = "pretrained"
+    backbone_precision: BackbonePrecision = "float32"
     layers: Layers = (2, 3)
     embedding: EmbeddingKind = "official"
     embed_dim: EmbedDim = 1024
@@ -72,6 +73,7 @@ class PatchCore:
                 projection_dim=self.projection_dim,
                 starting_points=self.starting_points,
                 rng=np.random.RandomState(runtime.seed),
+                device=runtime.device,
             )
         patches = select(patches, kept)
         self.memory_ = NearestNeighbours(patches, approximate=self.approximate_search, device=runtime.device)
@@ -125,6 +127,7 @@ class PatchCore:
             self.embed_dim,
             runtime=runtime,
             precision=self.patch_precision,
+            backbone_precision=self.backbone_precision,
         )
 
 

@@ -15,10 +15,9 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from ltbench.blocks.features.backbones import channels_of
-from ltbench.blocks.features.settings import Backbone, Layers, Weights
+from ltbench.blocks.features.settings import Backbone, BackbonePrecision, Layers, Weights
 from ltbench.blocks.features.tokens import (
     TokenExtractor,
-    Tokens,
     grid_of,
     pooled,
     predict_images,
@@ -49,6 +48,7 @@ class RLR:
 
     backbone: Backbone = "tf_efficientnet_b6.aa_in1k"
     weights: Weights = "pretrained"
+    backbone_precision: BackbonePrecision = "float32"
     layers: Annotated[Layers, Field(description="feature levels"), Probe((1, 3))] = (2, 3)
     pool: Annotated[bool, Field(description="average features over 3x3 places")] = True
     normalise: Annotated[bool, Field(description="divide each level by its RMS over the training images")] = False
@@ -103,7 +103,7 @@ class RLR:
         """Score tokens by what they lost, levels averaged, and an image by the maximum of its smoothed map."""
         if (grids := self._grids(images.size)) != self.grids_:
             raise SpecError(f"Expected images of {self.grids_} tokens as in training, got {grids}. Fit it anew.")
-        return predict_images(self._extractor, images, partial(self._score, images.size))
+        return predict_images(self._extractor, images, self._differences, partial(self._score, images.size))
 
     def save(self, folder: Path) -> None:
         """Write the hyper-parameters, the networks, the features' scales and the seed."""
@@ -152,6 +152,7 @@ class RLR:
             tokens=pooled if self.pool else unpooled,
             recipe="each level averaged over 3x3, zeros outside counted" if self.pool else "each level",
             runtime=runtime,
+            precision=self.backbone_precision,
         )
 
     def _grids(self, size: tuple[int, int]) -> tuple[Grid, ...]:
@@ -188,13 +189,17 @@ class RLR:
         rebuilt: Tensor = network(torch.where(corrupted > 0, noisy, clean))
         return differences(rebuilt.float(), clean).mean()
 
-    def _score(self, size: tuple[int, int], levels: Tokens) -> tuple[float, NDArray[np.float32]]:
-        """Return an image's score and map (H, W): the levels' differences, resized corner on corner, averaged."""
-        maps = []
+    def _differences(self, levels: list[Tensor]) -> list[Tensor]:
+        """Return what each level's tokens lost, (B, h, w)."""
+        found = []
         for network, scale, grid, tokens in zip(self.networks_, self.scales_, self.grids_, levels, strict=True):
-            clean = torch.tensor(tokens[None], device=self._device) / scale
-            found = differences(network(clean), clean).view(grid).cpu().numpy()
-            maps.append(upsample(found, size, align_corners=True))
+            clean = tokens / scale
+            found.append(differences(network(clean), clean).view(-1, *grid))
+        return found
+
+    def _score(self, size: tuple[int, int], grids: list[NDArray[np.float32]]) -> tuple[float, NDArray[np.float32]]:
+        """Return an image's score and map (H, W): the levels' differences, resized corner on corner, averaged."""
+        maps = [upsample(found, size, align_corners=True) for found in grids]
         anomaly_map: NDArray[np.float32] = np.stack(maps).mean(axis=0)
         return float(smooth(anomaly_map, self.smoothing_sigma).max()), anomaly_map
 

@@ -15,12 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from ltbench.blocks.features.settings import Backbone, Layers, SmoothingSigma, Weights
-from ltbench.blocks.memory_bank.bank import PatchEmbedder, project, score_images
+from ltbench.blocks.features.settings import Backbone, BackbonePrecision, Layers, SmoothingSigma, Weights
+from ltbench.blocks.memory_bank.bank import PatchEmbedder, score_images
 from ltbench.blocks.memory_bank.coreset import approximate_greedy_coreset, coreset_size, draw_starts
 from ltbench.blocks.memory_bank.denoising import WeightMethod, denoised_coreset, inliers, patch_weights
 from ltbench.blocks.memory_bank.estimate import FLOAT, BankMemory, patch_shape
 from ltbench.blocks.memory_bank.neighbours import NearestNeighbours
+from ltbench.blocks.memory_bank.projection import project
 from ltbench.blocks.memory_bank.rows import Rows, in_memory, select
 from ltbench.blocks.memory_bank.settings import (
     CoresetRatio,
@@ -46,6 +47,7 @@ class SoftPatch:
 
     backbone: Backbone = "wide_resnet50_2.tv_in1k"
     weights: Weights = "pretrained"
+    backbone_precision: BackbonePrecision = "float32"
     layers: Layers = (2, 3)
     embedding: EmbeddingKind = "official"
     embed_dim: EmbedDim = 1024
@@ -92,9 +94,10 @@ class SoftPatch:
                 lof_k=self.lof_k,
                 projection_dim=self.weight_dim,
                 folder=runtime.scratch,
+                device=runtime.device,
             )
         with runtime.progress.timed("coreset"):
-            kept = self._select(patches, weights, rng)
+            kept = self._select(patches, weights, rng, runtime.device)
         patches = select(patches, kept)
         self.memory_ = NearestNeighbours(patches, device=runtime.device)
         self.patch_weights_ = weights[kept].astype(np.float32)
@@ -148,13 +151,17 @@ class SoftPatch:
         method.memory_ = NearestNeighbours.from_arrays(state)
         return method
 
-    def _select(self, patches: Rows, weights: NDArray[np.float64], rng: np.random.RandomState) -> NDArray[np.int64]:
+    def _select(
+        self, patches: Rows, weights: NDArray[np.float64], rng: np.random.RandomState, device: str
+    ) -> NDArray[np.int64]:
         """Return the rows that the memory bank keeps."""
         if self.filtering == "removal":
             keep = inliers(weights, self.outlier_share)
-            return denoised_coreset(patches, keep, self.coreset_ratio, projection_dim=self.projection_dim, rng=rng)
+            return denoised_coreset(
+                patches, keep, self.coreset_ratio, projection_dim=self.projection_dim, rng=rng, device=device
+            )
         return approximate_greedy_coreset(
-            in_memory(project(patches, self.projection_dim, rng)),
+            in_memory(project(patches, self.projection_dim, rng, device=device)),
             coreset_size(self.coreset_ratio, len(patches)),
             starts=draw_starts(len(patches), rng, self.starting_points),
             weights=inliers(weights, self.outlier_share, strict=False),
@@ -170,6 +177,7 @@ class SoftPatch:
             self.embed_dim,
             runtime=runtime,
             precision=self.patch_precision,
+            backbone_precision=self.backbone_precision,
         )
 
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from ltbench.blocks.features.augmentation import Augmentation, AugmentedImages, views_of
-from ltbench.blocks.features.settings import Backbone, Layers, SmoothingSigma, Weights
+from ltbench.blocks.features.settings import Backbone, BackbonePrecision, Layers, SmoothingSigma, Weights
 from ltbench.blocks.memory_bank.bank import PatchEmbedder, score_images
 from ltbench.blocks.memory_bank.coreset import coreset_size
 from ltbench.blocks.memory_bank.denoising import denoised_coreset, inliers, patch_weights
@@ -51,6 +51,7 @@ class TwoMemories(ABC):
 
     backbone: Backbone = "wide_resnet50_2.tv_in1k"
     weights: Weights = "pretrained"
+    backbone_precision: BackbonePrecision = "float32"
     layers: Layers = (2, 3)
     embedding: EmbeddingKind = "official"
     embed_dim: EmbedDim = 1024
@@ -194,6 +195,7 @@ class TwoMemories(ABC):
             runtime=runtime,
             mean_layer=mean_layer,
             precision=self.patch_precision,
+            backbone_precision=self.backbone_precision,
         )
 
     def _lend(self, runtime: Runtime) -> None:
@@ -212,10 +214,18 @@ class TwoMemories(ABC):
                 lof_k=self.lof_k,
                 projection_dim=self.weight_dim,
                 folder=runtime.scratch,
+                device=runtime.device,
             )
         with runtime.progress.timed("coreset"):
             keep = inliers(weights, self.outlier_share)
-            rows = denoised_coreset(patches, keep, self.coreset_ratio, projection_dim=self.projection_dim, rng=rng)
+            rows = denoised_coreset(
+                patches,
+                keep,
+                self.coreset_ratio,
+                projection_dim=self.projection_dim,
+                rng=rng,
+                device=runtime.device,
+            )
         return rows // positions, select(patches, rows)
 
     def _tail_bank(

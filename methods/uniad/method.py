@@ -15,8 +15,8 @@ from pydantic import Field
 from torch import Tensor
 
 from ltbench.blocks.features.backbones import channels_of
-from ltbench.blocks.features.settings import Backbone, Layers, Weights
-from ltbench.blocks.features.tokens import TokenExtractor, Tokens, aligned, grid_of, predict_images, root_mean_square
+from ltbench.blocks.features.settings import Backbone, BackbonePrecision, Layers, Weights
+from ltbench.blocks.features.tokens import TokenExtractor, aligned, grid_of, predict_images, root_mean_square
 from ltbench.blocks.maps import upsample
 from ltbench.blocks.memory_bank.estimate import maps_bytes, network_bytes
 from ltbench.blocks.networks.attention import Grid
@@ -40,6 +40,7 @@ class UniAD:
 
     backbone: Backbone = "tf_efficientnet_b4.aa_in1k"
     weights: Weights = "pretrained"
+    backbone_precision: BackbonePrecision = "float32"
     layers: Annotated[Layers, Field(description="feature levels")] = (0, 1, 2, 3)
     token_stride: Annotated[int, Field(ge=1, description="pixels of a token: 224 of 16 are 14x14"), Probe(16)] = 16
     normalise: Annotated[bool, Field(description="divide features by their RMS over the training images")] = False
@@ -93,7 +94,7 @@ class UniAD:
         """Score tokens by their distance from what was rebuilt, and an image by the maximum of the averaged map."""
         if (grid := grid_of(images.size, self.token_stride)) != self.grid_:
             raise SpecError(f"Expected images of {self.grid_} tokens as in training, got {grid}. Fit it anew.")
-        return predict_images(self._extractor, images, partial(self._score, images.size))
+        return predict_images(self._extractor, images, self._distances, partial(self._score, images.size))
 
     def save(self, folder: Path) -> None:
         """Write the hyper-parameters, the network, the features' scale and the seed."""
@@ -140,6 +141,7 @@ class UniAD:
             tokens=partial(aligned, grid=grid),
             recipe=f"levels {list(self.layers)} aligned corner on corner to {grid[0]}x{grid[1]}, concatenated",
             runtime=runtime,
+            precision=self.backbone_precision,
         )
 
     def _network(self, channels: int, grid: Grid, seed: int) -> Reconstruction:
@@ -163,25 +165,31 @@ class UniAD:
         rebuilt: Tensor = self.network_(seen, shard.draws)
         return (rebuilt.float() - clean).square().mean()
 
-    def _score(self, size: tuple[int, int], tokens: Tokens) -> tuple[float, NDArray[np.float32]]:
-        clean = torch.tensor(tokens[0][None], device=self._device) / self.scale_
-        return score_tokens(self.network_(clean), clean, self.grid_, size, self.image_score, self.pool_side)
+    def _distances(self, tokens: list[Tensor]) -> list[Tensor]:
+        """Return the distances, (B, h, w), of clean tokens from those rebuilt."""
+        clean = tokens[0] / self.scale_
+        return [token_distances(self.network_(clean), clean, self.grid_)]
+
+    def _score(self, size: tuple[int, int], grids: list[NDArray[np.float32]]) -> tuple[float, NDArray[np.float32]]:
+        return score_grid(grids[0], size, self.image_score, self.pool_side)
 
 
-def score_tokens(
-    rebuilt: Tensor, clean: Tensor, grid: Grid, size: tuple[int, int], image_score: str, pool_side: int
+def token_distances(rebuilt: Tensor, clean: Tensor, grid: Grid) -> Tensor:
+    """Return the Euclidean distances, (B, h, w), of tokens (B, L, C) that lie on a grid."""
+    return (rebuilt - clean).square().sum(dim=2).sqrt().view(-1, *grid)
+
+
+def score_grid(
+    distances: NDArray[np.float32], size: tuple[int, int], image_score: str, pool_side: int
 ) -> tuple[float, NDArray[np.float32]]:
     """Return an image's score and map (H, W): distances of tokens, resized bilinearly corner on corner.
 
     Args:
-        rebuilt: (1, L, C).
-        clean: (1, L, C).
-        grid: (h, w) of the tokens.
+        distances: (h, w), of the tokens.
         size: (H, W) of the image.
         image_score: "pooled_max", "mean" or "std".
         pool_side: side of the square over which the map is averaged before its maximum is taken, in pixels.
     """
-    distances = (rebuilt - clean).square().sum(dim=2).sqrt().view(grid).cpu().numpy()
     anomaly_map = upsample(distances, size, align_corners=True)
     if image_score == "mean":
         return float(anomaly_map.mean()), anomaly_map

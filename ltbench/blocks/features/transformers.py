@@ -14,7 +14,14 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from ltbench.blocks.features import weights as sources
-from ltbench.blocks.features.backbones import PRETRAINED, RANDOM, Backbone, architecture_of, check_device
+from ltbench.blocks.features.backbones import (
+    PRETRAINED,
+    RANDOM,
+    Backbone,
+    Precision,
+    architecture_of,
+    check_device,
+)
 from ltbench.blocks.features.packaged_vit import named_state
 from ltbench.errors import SpecError
 
@@ -108,11 +115,21 @@ class TokenBackbone(Backbone):
     """A frozen vision transformer: an image in, the (T, C) tokens of one block after the other out.
 
     Made by `load_transformer`; the rest is as for `Backbone`. `positions` is part of the names of its spaces.
+
+    Attributes:
+        prefix: tokens before the patches.
+        patch: side of a patch in pixels.
+        heads: of its attention.
     """
 
-    def __init__(self, name: str, network: _Blocks, weights_sha256: str, device: str) -> None:
+    def __init__(
+        self, name: str, network: _Blocks, weights_sha256: str, device: str, precision: Precision = "float32"
+    ) -> None:
         self._positions = network.positions
-        super().__init__(name, network.taken, network, weights_sha256, device)
+        model = network.model
+        self.prefix, self.patch = int(model.num_prefix_tokens), int(model.patch_embed.patch_size[0])
+        self.heads = int(cast(Any, model.blocks[0]).attn.num_heads)
+        super().__init__(name, network.taken, network, weights_sha256, device, precision)
 
     def _facts_of(self, network: Any) -> tuple[tuple[float, ...], tuple[float, ...], tuple[int, ...]]:
         config = network.pretrained_cfg
@@ -149,6 +166,7 @@ def load_transformer(
     weights: str = PRETRAINED,
     device: str = "cpu",
     seed: int = 0,
+    precision: Precision = "float32",
     *,
     positions: Positions = "timm",
 ) -> TokenBackbone:
@@ -161,6 +179,7 @@ def load_transformer(
             drawn with that seed, whatever `seed` is. A checkpoint may have timm's names or those of DINOv2's code.
         device: "cpu", "cuda" or "cuda:N".
         seed: seed of random weights.
+        precision: what it computes in.
         positions: how learnt positions are brought to the image's grid.
 
     Raises:
@@ -168,7 +187,7 @@ def load_transformer(
         SpecError: blocks that the network does not have, a network of another kind, or a device that is not there.
         DataError: weights that cannot be had or do not fit; the message says what to do.
     """
-    check_device(device)
+    check_device(device, precision)
     is_random, own_seed = _random(weights)
     network = _blocks(name, tuple(layers), seed if own_seed is None else own_seed, positions)
     if is_random:
@@ -176,7 +195,7 @@ def load_transformer(
     else:
         state = named_state(name, weights)
         sources.load_into(network, state, source=f"{name} weights={weights}")
-    return TokenBackbone(name, network, sources.state_sha256(state), device)
+    return TokenBackbone(name, network, sources.state_sha256(state), device, precision)
 
 
 @cache

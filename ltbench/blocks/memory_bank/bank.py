@@ -4,40 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from ltbench.blocks.features.extractor import FeatureExtractor, Maps
-from ltbench.blocks.features.patches import Grid, Patches, official_patches, pooled_patches
-from ltbench.blocks.maps import upsample_and_smooth
+from ltbench.blocks.features.backbones import Precision as BackbonePrecision
+from ltbench.blocks.features.batches import Maps, Then
+from ltbench.blocks.features.extractor import FeatureExtractor
+from ltbench.blocks.features.patches import Grid, Patches, official, official_patches, pooled, pooled_patches
+from ltbench.blocks.features.tokens import gathered
+from ltbench.blocks.maps import tensor_maps, upsample_and_smooth
 from ltbench.blocks.memory_bank.coreset import (
     approximate_greedy_coreset,
     coreset_size,
     draw_start,
     draw_starts,
     greedy_coreset,
-    random_projection,
 )
+from ltbench.blocks.memory_bank.device_search import DeviceRows
 from ltbench.blocks.memory_bank.neighbours import NearestNeighbours
+from ltbench.blocks.memory_bank.projection import project
 from ltbench.blocks.memory_bank.rows import Precision, Rows, in_memory, new_rows
-from ltbench.blocks.threads import torch_on_one_thread
 from ltbench.core import Prediction
-from ltbench.cores import in_order
 from ltbench.errors import SpecError
 from ltbench.method import ImageSet, Runtime
 
 Embedding = Literal["official", "pooled"]
 Sampling = Literal["exact", "approximate", "none"]
-
-ROWS = 16384
-"""Rows that are projected together; fixed, so that the result does not depend on the number of threads."""
-
-READERS = 4
-"""Threads that read patches from a file at once, at most: each looks at `ROWS` of them."""
 
 
 class PatchEmbedder:
@@ -52,6 +48,7 @@ class PatchEmbedder:
         runtime: device, seed, feature store and progress.
         mean_layer: the feature level of which `matrix_and_means` takes spatial means; by default the last of `layers`.
         precision: how the patches of training images are kept.
+        backbone_precision: what the backbone computes in.
     """
 
     def __init__(
@@ -65,19 +62,38 @@ class PatchEmbedder:
         runtime: Runtime,
         mean_layer: int | None = None,
         precision: Precision = "float32",
+        backbone_precision: BackbonePrecision = "float32",
     ) -> None:
         self.runtime = runtime
         self.precision: Precision = precision
         levels = layers if mean_layer is None else sorted({*layers, mean_layer})
-        self._extractor = FeatureExtractor(backbone, levels, weights, runtime=runtime)
+        self._extractor = FeatureExtractor(backbone, levels, weights, runtime=runtime, precision=backbone_precision)
         self._patch_maps = [levels.index(layer) for layer in layers]
         self._mean_map = self._patch_maps[-1] if mean_layer is None else levels.index(mean_layer)
         self._embed = partial(official_patches, embed_dim=embed_dim) if embedding == "official" else pooled_patches
+        self._embed_batch = partial(official, embed_dim=embed_dim) if embedding == "official" else pooled
 
     def embed(self, images: ImageSet) -> Iterator[tuple[Patches, Grid]]:
         """Yield the patches (h * w, D) of each image in row-major order, and their grid (h, w)."""
+        if self.takes_batches:
+            for (patches,) in self._extractor.extract_with(images, lambda levels: [self.patches_of(levels)]):
+                yield patches.reshape(-1, patches.shape[2]), (patches.shape[0], patches.shape[1])
+            return
         for maps in self._extractor.extract(images):
             yield self._patches(maps)
+
+    @property
+    def takes_batches(self) -> bool:
+        """Whether images go to the device in batches, so that patches are made there."""
+        return bool(self._extractor.backbone.batch)
+
+    def extract_with(self, images: ImageSet, then: Then) -> Iterator[Maps]:
+        """Yield what `then` makes of the levels of each image, on a device that takes batches."""
+        return self._extractor.extract_with(images, then)
+
+    def patches_of(self, levels: Sequence[Tensor]) -> Tensor:
+        """Return the patches, (B, h, w, D), of a batch's levels, on their device."""
+        return self._embed_batch([levels[index] for index in self._patch_maps])
 
     def embed_training(self, images: ImageSet) -> Iterator[Patches]:
         """Yield the patches of each training image, rounded as `precision` says."""
@@ -97,7 +113,15 @@ class PatchEmbedder:
         """Return `matrix` and, from the same passes through the network, the spatial mean of `mean_layer`, (N, C)."""
         means: list[NDArray[np.float32]] = []
 
+        def parts(levels: list[Tensor]) -> list[Tensor]:
+            return [self.patches_of(levels).flatten(1, 2), levels[self._mean_map].mean(dim=(2, 3))]
+
         def patches() -> Iterator[Patches]:
+            if self.takes_batches:
+                for found, mean in self._extractor.extract_with(images, parts):
+                    means.append(mean.copy())  # it is a window of a whole batch
+                    yield self._rounded(found)
+                return
             for maps in self._extractor.extract(images):
                 means.append(maps[self._mean_map].mean(axis=(1, 2)))
                 yield self._rounded(self._patches(maps)[0])
@@ -127,51 +151,6 @@ class PatchEmbedder:
         return matrix
 
 
-def project(patches: Rows, dimension: int, rng: np.random.RandomState, folder: Path | None = None) -> Rows:
-    """Return patches under a random projection (`coreset.random_projection`), in which the authors measure distances.
-
-    Args:
-        patches: (N, D).
-        dimension: columns of the result; with D columns already, the patches themselves.
-        rng: draws the projection.
-        folder: where the result is kept in a file, or None to have it in memory.
-    """
-    weight = random_projection(patches.shape[1], dimension, rng)
-    if weight is None:
-        return patches
-    projected = new_rows((len(patches), dimension), folder=folder)
-    for rows, block in _projections(patches, weight):
-        projected[rows] = block
-    return projected
-
-
-def project_chosen(patches: Rows, chosen: NDArray[np.int64], dimension: int, rng: np.random.RandomState) -> Patches:
-    """Return the rows `chosen` (ascending) of what `project` returns, in memory, without making the others."""
-    weight = random_projection(patches.shape[1], dimension, rng)
-    if weight is None:
-        return patches[chosen]
-    projected = np.empty((len(chosen), dimension), np.float32)
-    for rows, block in _projections(patches, weight):
-        first, last = np.searchsorted(chosen, (rows.start, rows.stop))
-        projected[first:last] = block[chosen[first:last] - rows.start]
-    return projected
-
-
-def _projections(patches: Rows, weight: NDArray[np.float32]) -> Iterator[tuple[slice, Patches]]:
-    """Yield the products of `ROWS` patches at a time with a weight (D, dimension), in order."""
-    factor = torch.from_numpy(weight)
-
-    def product(rows: slice) -> tuple[slice, Patches]:
-        with torch_on_one_thread():
-            return rows, (torch.from_numpy(patches[rows]) @ factor).numpy()
-
-    workers = torch.get_num_threads()
-    if not isinstance(patches, np.ndarray):
-        workers = min(READERS, workers)
-    blocks = (slice(start, min(start + ROWS, len(patches))) for start in range(0, len(patches), ROWS))
-    yield from in_order((partial(product, rows) for rows in blocks), workers)
-
-
 def choose_coreset(
     patches: Rows,
     ratio: float,
@@ -180,6 +159,7 @@ def choose_coreset(
     projection_dim: int,
     starting_points: int,
     rng: np.random.RandomState,
+    device: str = "cpu",
 ) -> NDArray[np.int64]:
     """Return the indices of the rows that a memory bank keeps, in the order of picking.
 
@@ -191,10 +171,11 @@ def choose_coreset(
         projection_dim: dimensions that distances are measured in.
         starting_points: random rows that the approximate sampler starts from.
         rng: draws the projection, then the start.
+        device: where the projection is computed.
     """
     if sampling == "none":
         return np.arange(len(patches), dtype=np.int64)
-    projected = in_memory(project(patches, projection_dim, rng))
+    projected = in_memory(project(patches, projection_dim, rng, device=device))
     count = coreset_size(ratio, len(patches))
     if sampling == "exact":
         return greedy_coreset(projected, count, start=draw_start(len(patches), rng))
@@ -225,6 +206,8 @@ def score_images(
         smoothing_sigma: standard deviation of the map's Gaussian, in pixels of the image.
         weights: one factor a row of the memory bank, which multiplies the scores of patches nearest to it (SoftPatch).
     """
+    if memory.on_device is not None and embedder.takes_batches:
+        return _score_on_device(embedder, images, memory.on_device, neighbours, smoothing_sigma, weights)
     grids: list[Grid] = []
 
     def patches() -> Iterator[Patches]:
@@ -241,3 +224,26 @@ def score_images(
         scores[index] = patch_scores.max()
         maps[index] = upsample_and_smooth(patch_scores.reshape(grids[index]), images.size, smoothing_sigma)
     return Prediction(scores, maps)
+
+
+def _score_on_device(
+    embedder: PatchEmbedder,
+    images: ImageSet,
+    memory: DeviceRows,
+    neighbours: int,
+    smoothing_sigma: float,
+    weights: NDArray[np.float32] | None,
+) -> Prediction:
+    """Return what `score_images` does, batch by batch on a device: all that leaves it are scores and maps."""
+    factors = None if weights is None else torch.tensor(weights, device=memory.device)
+
+    def scored(levels: list[Tensor]) -> list[Tensor]:
+        patches = embedder.patches_of(levels)
+        distances, nearest = memory.search(patches.flatten(0, 2), neighbours)
+        found = distances.mean(dim=1)
+        if factors is not None:
+            found = found * factors[nearest[:, 0]]
+        grids = found.view(patches.shape[:3])
+        return [grids.amax(dim=(1, 2)), tensor_maps(grids, images.size, smoothing_sigma)]
+
+    return gathered(embedder.extract_with(images, scored), len(images), images.size)

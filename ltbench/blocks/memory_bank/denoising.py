@@ -12,9 +12,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ltbench.blocks.memory_bank.bank import project, project_chosen
 from ltbench.blocks.memory_bank.coreset import coreset_size, draw_start, greedy_coreset
 from ltbench.blocks.memory_bank.lof import LOF_NEIGHBOURS, gaussian_weight, local_outlier_factor, nearest_weight
+from ltbench.blocks.memory_bank.projection import project, project_chosen
 from ltbench.blocks.memory_bank.rows import Rows, every
 from ltbench.errors import ContractError, SpecError
 
@@ -41,6 +41,7 @@ def patch_weights(
     lof_k: int = LOF_NEIGHBOURS,
     projection_dim: int = PROJECTION_DIM,
     folder: Path | None = None,
+    device: str = "cpu",
 ) -> NDArray[np.float64]:
     """Return how outlying every patch is among the patches at its position in all images.
 
@@ -53,6 +54,7 @@ def patch_weights(
         lof_k: neighbours of the local outlier factor.
         projection_dim: dimensions of the random projection in which patches are compared.
         folder: where the projected patches are kept in a temporary file, or None to have them in memory.
+        device: where they are projected.
 
     Returns:
         (N * positions,) float64, in the order of the patches, higher = more outlying.
@@ -64,7 +66,7 @@ def patch_weights(
         raise ContractError(
             f"Expected {positions} patches of each image, got {len(patches)} in all. Give images of one size."
         )
-    projected = project(patches, projection_dim, rng, folder)
+    projected = project(patches, projection_dim, rng, folder, device)
     weights = np.empty((len(patches) // positions, positions))
     for first in range(0, positions, POSITIONS):
         last = min(first + POSITIONS, positions)
@@ -106,7 +108,13 @@ def inliers(weights: NDArray[np.floating], share: float = OUTLIER_SHARE, *, stri
 
 
 def denoised_coreset(
-    patches: Rows, keep: Mask, ratio: float, *, projection_dim: int = PROJECTION_DIM, rng: np.random.RandomState
+    patches: Rows,
+    keep: Mask,
+    ratio: float,
+    *,
+    projection_dim: int = PROJECTION_DIM,
+    rng: np.random.RandomState,
+    device: str = "cpu",
 ) -> NDArray[np.int64]:
     """Return the rows of an exact greedy coreset of the patches to keep, in the order of picking.
 
@@ -119,10 +127,11 @@ def denoised_coreset(
         ratio: share of the patches to choose from that is picked: floor(ratio * count), but at least one.
         projection_dim: dimensions that distances are measured in.
         rng: draws the projection, then the start.
+        device: where the patches are projected.
 
     Returns:
         Indices into `patches`.
     """
     rows = np.flatnonzero(keep)
-    projected = project_chosen(patches, rows, projection_dim, rng)
+    projected = project_chosen(patches, rows, projection_dim, rng, device)
     return rows[greedy_coreset(projected, coreset_size(ratio, len(rows)), start=draw_start(len(rows), rng))]

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from torch import get_num_threads
 
 from ltbench.blocks.features.backbones import map_shapes
-from ltbench.blocks.memory_bank.bank import READERS, ROWS, Embedding
+from ltbench.blocks.memory_bank.bank import Embedding
 from ltbench.blocks.memory_bank.coreset import coreset_size
 from ltbench.blocks.memory_bank.denoising import POSITIONS
 from ltbench.blocks.memory_bank.lof import PRODUCTS
 from ltbench.blocks.memory_bank.neighbours import CHUNK
+from ltbench.blocks.memory_bank.projection import READERS, ROWS
 from ltbench.blocks.memory_bank.rows import WINDOW_BYTES, Precision
 from ltbench.cores import usable_cores
 from ltbench.method import ImageCounts

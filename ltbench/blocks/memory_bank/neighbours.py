@@ -1,4 +1,4 @@
-"""Nearest patches in a memory bank, with FAISS."""
+"""Nearest patches in a memory bank, with FAISS, or with torch on a device."""
 
 from __future__ import annotations
 
@@ -10,8 +10,11 @@ from typing import Any, Self
 
 import faiss
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from ltbench.blocks.device import batch_of, upload
+from ltbench.blocks.memory_bank.device_search import QUERIES, DeviceRows
 from ltbench.blocks.memory_bank.rows import Rows, windows
 from ltbench.cores import in_order
 from ltbench.errors import SpecError
@@ -41,7 +44,11 @@ class NearestNeighbours:
     Args:
         memory: (N, D), one matrix or several of D columns that follow one another; they are not needed afterwards.
         approximate: use IndexIVFPQ with 512 centroids, 64 sub-quantisers and 8 bits: less memory, distances rounded.
-        device: "cpu", "cuda" or "cuda:N"; the latter two need faiss-gpu, else the CPU searches, with a warning.
+        device: "cpu", "cuda" or "cuda:N". On CUDA the exact search is torch's (`DeviceRows`); the approximate one needs
+            faiss-gpu, else the CPU searches, with a warning.
+
+    Attributes:
+        on_device: the exact search on a device that takes batches, or None.
 
     Raises:
         SpecError: a memory bank that is empty, or that the approximate index cannot hold.
@@ -80,7 +87,8 @@ class NearestNeighbours:
         if not 1 <= k <= len(self):
             raise SpecError(f"Expected 1 to {len(self)} neighbours (rows of the memory bank), got {k}. Lower k.")
         counts: list[int] = []
-        tasks = (partial(self._search, chunk, k) for chunk in _chunks(_counted(images, counts)))
+        size = CHUNK if self.on_device is None else QUERIES
+        tasks = (partial(self._search, chunk, k) for chunk in _chunks(_counted(images, counts), size))
         waiting = (np.empty((0, k), np.float32), np.empty((0, k), np.int64))
         with closing(in_order(tasks, self._workers)) as results:
             for distances, indices in results:
@@ -111,21 +119,27 @@ class NearestNeighbours:
         self._index = self._searcher = index
         self._workers = int(faiss.omp_get_max_threads())
         self._memory: NDArray[np.float32] | None = None
+        self.on_device: DeviceRows | None = None
         if isinstance(index, faiss.IndexFlat):
             self._memory = _held(index)
-        if not device.startswith("cuda"):
+            if batch_of(torch.device(device)):
+                self.on_device, self._workers = DeviceRows(self._memory, device), 1
+        elif not device.startswith("cuda"):
             return
-        if hasattr(faiss, "StandardGpuResources"):
+        elif hasattr(faiss, "StandardGpuResources"):
             self._resources = faiss.StandardGpuResources()  # the index uses it and does not keep it alive
             options = faiss.GpuClonerOptions()
-            options.useFloat16 = self._memory is None  # tables of 64 sub-quantisers fit a GPU's shared memory only so
+            options.useFloat16 = True  # tables of 64 sub-quantisers fit a GPU's shared memory only so
             number = int(device.partition(":")[2] or 0)
             self._searcher = faiss.index_cpu_to_gpu(self._resources, number, index, options)
             self._workers = 1
         else:
-            logger.warning("FAISS searches on the CPU: this build has no GPU. pip install 'ltbench[gpu]' brings one.")
+            logger.warning("The approximate search runs on the CPU: this FAISS has no GPU. See README.md, On a GPU.")
 
     def _search(self, queries: NDArray[np.float32], k: int) -> Found:
+        if self.on_device is not None:
+            distances, indices = self.on_device.search(upload(queries, self.on_device.device), k)
+            return distances.cpu().numpy(), indices.cpu().numpy()
         faiss.omp_set_num_threads(1)  # of this worker thread only
         if self._memory is None:
             distances, indices = self._searcher.search(queries, k)
@@ -189,15 +203,15 @@ def _counted(images: Iterable[NDArray[np.float32]], counts: list[int]) -> Iterat
         yield patches
 
 
-def _chunks(arrays: Iterable[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
-    """Yield the rows of all arrays, `CHUNK` at a time; the last may be fewer."""
+def _chunks(arrays: Iterable[NDArray[np.float32]], size: int) -> Iterator[NDArray[np.float32]]:
+    """Yield the rows of all arrays, `size` at a time; the last may be fewer."""
     waiting: list[NDArray[np.float32]] = []
     for array in arrays:
         waiting.append(np.ascontiguousarray(array, dtype=np.float32))
-        if sum(map(len, waiting)) >= CHUNK:
+        if sum(map(len, waiting)) >= size:
             rows = np.concatenate(waiting)
-            whole = len(rows) // CHUNK * CHUNK
-            yield from (rows[start : start + CHUNK] for start in range(0, whole, CHUNK))
+            whole = len(rows) // size * size
+            yield from (rows[start : start + size] for start in range(0, whole, size))
             waiting = [rows[whole:]]
     if sum(map(len, waiting)):
         yield np.concatenate(waiting)

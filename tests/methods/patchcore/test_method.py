@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ltbench.blocks.memory_bank.bank import choose_coreset, project
+from ltbench.blocks.memory_bank.bank import choose_coreset
 from ltbench.blocks.memory_bank.neighbours import NearestNeighbours
+from ltbench.blocks.memory_bank.projection import project
 from ltbench.blocks.memory_bank.rows import in_memory
 from ltbench.contract.registry import choose_preset, presets
 from ltbench.datasets.arrays import ArrayImages

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from ltbench.blocks.features.augmentation import AugmentedImages
 from ltbench.blocks.features.extractor import FeatureExtractor
 from ltbench.blocks.features.store import DiskFeatureStore
-from ltbench.blocks.memory_bank.bank import PatchEmbedder, project
+from ltbench.blocks.memory_bank.bank import PatchEmbedder
 from ltbench.blocks.memory_bank.coreset import coreset_size, draw_start, greedy_coreset
 from ltbench.blocks.memory_bank.denoising import denoised_coreset, inliers, patch_weights
+from ltbench.blocks.memory_bank.projection import project
 from ltbench.blocks.memory_bank.rows import in_memory
 from ltbench.contract.parameters import resolve
 from ltbench.contract.registry import choose_preset, presets

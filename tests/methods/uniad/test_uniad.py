@@ -18,7 +18,7 @@ from ltbench.contract.registry import choose_preset, presets
 from ltbench.core import Prediction
 from ltbench.errors import SpecError
 from ltbench.method import Runtime
-from methods.uniad.method import UniAD, score_tokens
+from methods.uniad.method import UniAD, score_grid, token_distances
 from tests.methods.parity import parity
 from tests.methods.reference import needs_shared
 from tests.methods.trained import noise_images, predicted
@@ -34,7 +34,7 @@ def _predict(threads: int, **values: Any) -> Prediction:
 def _score(distance: np.ndarray, image_score: str = "pooled_max") -> tuple[float, np.ndarray]:
     """Return the score and map of tokens of one channel that lie `distance` from what was rebuilt."""
     rebuilt = torch.tensor(distance, dtype=torch.float32).view(1, -1, 1)
-    return score_tokens(rebuilt, torch.zeros_like(rebuilt), GRID, SIZE, image_score, 16)
+    return score_grid(token_distances(rebuilt, torch.zeros_like(rebuilt), GRID)[0].numpy(), SIZE, image_score, 16)
 
 
 def test_parameters_of_the_paper() -> None:
@@ -101,16 +101,16 @@ def test_one_token_stands_out_at_its_corner_aligned_place() -> None:
 
 def test_the_distance_is_euclidean() -> None:
     rebuilt, clean = torch.randn(2, 1, 196, 5, generator=torch.Generator().manual_seed(0))
-    _, anomaly_map = score_tokens(rebuilt, clean, GRID, SIZE, "mean", 16)
+    _, anomaly_map = score_grid(token_distances(rebuilt, clean, GRID)[0].numpy(), SIZE, "mean", 16)
     assert anomaly_map[0, 0] == pytest.approx(torch.linalg.vector_norm(rebuilt[0, 0] - clean[0, 0]).item(), rel=1e-5)
-    assert score_tokens(clean, clean, GRID, SIZE, "pooled_max", 16)[1].max() == 0
+    assert score_grid(token_distances(clean, clean, GRID)[0].numpy(), SIZE, "pooled_max", 16)[1].max() == 0
 
 
 def test_a_spike_counts_by_the_area_of_the_pool() -> None:
     grid = np.zeros(SIZE)
     grid[100, 100] = 2.56
     spike = torch.tensor(grid, dtype=torch.float32).view(1, -1, 1)
-    score, _ = score_tokens(spike, torch.zeros_like(spike), SIZE, SIZE, "pooled_max", 16)
+    score, _ = score_grid(token_distances(spike, torch.zeros_like(spike), SIZE)[0].numpy(), SIZE, "pooled_max", 16)
     assert score == pytest.approx(2.56 / 256, rel=1e-5)
 
 
@@ -174,7 +174,7 @@ def test_presets_follow_the_split() -> None:
 def test_the_authors_map_and_image_score() -> None:
     wanted = parity("uniad_small_c192_real", "tensors")
     clean, rebuilt = (wanted[name].flatten(2).transpose(1, 2) for name in ("input", "feature_rec"))
-    score, anomaly_map = score_tokens(rebuilt, clean, GRID, SIZE, "pooled_max", 16)
+    score, anomaly_map = score_grid(token_distances(rebuilt, clean, GRID)[0].numpy(), SIZE, "pooled_max", 16)
     assert np.abs(anomaly_map - wanted["pred"][0, 0].numpy()).max() < 1e-4
     assert score == pytest.approx(wanted["image_score"].item(), rel=1e-5)
     assert anomaly_map[0, 0] == pytest.approx(wanted["token_map"][0, 0, 0, 0].item(), rel=1e-5)

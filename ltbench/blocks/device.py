@@ -1,0 +1,92 @@
+"""Work in batches on a device that wants them: how many images go together, and how arrays come and go.
+
+On such a device every batch has one shape, the last one padded, so that what is computed for an image does not depend
+on which images share its batch. Arrays travel through pinned memory and nothing waits for them until they are needed.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Sequence
+from math import prod
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ltbench.errors import SpecError
+
+BATCHED: tuple[str, ...] = ("cuda",)
+"""Kinds of devices that take images in batches. A CPU takes one after the other; tests add it here."""
+
+BATCH = 32
+"""Images that go together, unless `VARIABLE` says otherwise."""
+
+VARIABLE = "LTBENCH_DEVICE_BATCH"
+
+Waiting = Callable[[], tuple[NDArray[np.float32], ...]]
+"""Waits for arrays on their way from a device and returns them; any number of times, from any thread."""
+
+
+def batch_of(device: torch.device) -> int:
+    """Return how many images a device takes together, or 0 where it takes one after the other.
+
+    Raises:
+        SpecError: the variable LTBENCH_DEVICE_BATCH is no whole number from 1.
+    """
+    if device.type not in BATCHED:
+        return 0
+    text = os.environ.get(VARIABLE, str(BATCH))
+    if not text.isdecimal() or not int(text):
+        raise SpecError(f"Expected a number of images from 1 in {VARIABLE}, got {text!r}. Set it to {BATCH}.")
+    return int(text)
+
+
+def upload(array: NDArray[np.generic], device: torch.device) -> Tensor:
+    """Return an array on a device; CUDA copies it by and by, before what is asked of it afterwards."""
+    tensor = torch.from_numpy(np.ascontiguousarray(array))
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
+
+
+def download(tensors: Sequence[Tensor]) -> Waiting:
+    """Send float32 tensors to the host in one copy, in which the rows of each image lie together.
+
+    Args:
+        tensors: (B, ...) each, on one device.
+
+    Returns:
+        What waits for the copy and returns the arrays, of the tensors' shapes; each `array[image]` is contiguous.
+    """
+    count, sizes = len(tensors[0]), [prod(tensor.shape[1:]) for tensor in tensors]
+    rows = torch.cat([tensor.reshape(count, -1).float() for tensor in tensors], dim=1)
+    event: torch.cuda.Event | None = None
+    if rows.is_cuda:
+        host = torch.empty(rows.shape, dtype=rows.dtype, pin_memory=True)
+        host.copy_(rows, non_blocking=True)
+        event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        event.record(torch.cuda.current_stream(rows.device))
+    else:
+        host = rows
+    shapes = [tuple(tensor.shape) for tensor in tensors]
+    guard = threading.Lock()
+
+    def wait() -> tuple[NDArray[np.float32], ...]:
+        nonlocal event
+        with guard:
+            if event is not None:
+                event.synchronize()
+                event = None
+        parts = np.split(host.numpy(), np.cumsum(sizes)[:-1], axis=1)
+        # A part is a window of each row: it is given its shape by strides, without a copy.
+        return tuple(_shaped(part, shape) for part, shape in zip(parts, shapes, strict=True))
+
+    return wait
+
+
+def _shaped(part: NDArray[np.float32], shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """Return rows (B, n) that lie apart from one another in the shape (B, ...)."""
+    inner = np.cumprod((1, *shape[:0:-1]))[:-1][::-1] * part.itemsize
+    strides = (part.strides[0], *(int(step) for step in inner))
+    return np.lib.stride_tricks.as_strided(part, shape, strides)
