@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ltbench.errors import LtbenchError
+from ltbench.runs.devices import FAISS_BUILDS
 from ltbench.runs.environment import installed_version
 
 
@@ -102,10 +103,10 @@ def _torch() -> Iterator[Finding]:
 
 
 def _faiss() -> Finding:
-    builds = [name for name in ("faiss-cpu", "faiss-gpu-cu12") if installed_version(name)]
-    if len(builds) == 2:
-        remedy = "pip uninstall -y faiss-cpu && pip install --force-reinstall --no-deps faiss-gpu-cu12"
-        return Finding("FAISS", "faiss-cpu and faiss-gpu-cu12 are both installed and overwrite each other", remedy)
+    builds = [name for name in FAISS_BUILDS if installed_version(name)]
+    if len(builds) > 1:
+        remedy = f"pip uninstall -y {' '.join(builds)} && pip install faiss-cpu"
+        return Finding("FAISS", f"{' and '.join(builds)} are installed and overwrite each other", remedy)
     try:
         import faiss
     except (ImportError, OSError) as error:

@@ -89,6 +89,12 @@ def test_a_run_prints_a_table_for_people(ltbench: Run, parts: Path) -> None:
         (["-m", "mean_image", "-s", "parts_full", "--protocol", "commn"], "Did you mean 'common'"),
         (["-m", "mean_image", "-s", "parts_full", "--device", "cuda:7"], "--device cpu"),
         (["-m", "mean_image", "-s", "parts_full", "--cache-size", "big"], "--cache-size"),
+        (["-m", "mean_image", "-s", "parts_full", "--precision", "bf16"], "backbone_precision"),
+        (["-m", "patchcore", "-s", "parts_full", "--precision", "half"], "'tf32'"),
+        (
+            ["-m", "patchcore", "-s", "parts_full", "--precision", "tf32", "--preset", "offline"],
+            "Expected a CUDA device",
+        ),
         (["-m", "mean_image", "-s", "absent.json"], "absent.json"),
         (["-m", "mean_image", "-s", "mvtec_full"], "mvtec"),
         (["-m", "mean_image", "-s", "nothing_full"], "nothing"),

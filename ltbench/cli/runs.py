@@ -34,6 +34,10 @@ def run(
     ] = None,
     protocol: Protocol = None,
     device: Device = "auto",
+    precision: Annotated[
+        str | None,
+        typer.Option(help="What the backbone computes in: float32, tf32 (CUDA) or bf16; -p backbone_precision=..."),
+    ] = None,
     results: Results = DEFAULT_RESULTS,
     cache_size: CacheSize = "20GB",
     memory_limit: Annotated[
@@ -74,6 +78,8 @@ def run(
       ltbench run -m uniad -s shapes_step20 --preset offline --eval-every 5
 
       ltbench run -m patchcore -s shapes_full --preset offline --calibrate 10% --save-model
+
+      ltbench run -m patchcore -s mvtec_full --data-root ~/data --device cuda --precision tf32
     """
     from ltbench.console.runs import print_outcome
     from ltbench.contract.parameters import parse_assignments
@@ -92,13 +98,14 @@ def run(
     )
     harness.save_model = save_model
     harness.eval_every, harness.checkpoint_minutes = eval_every, checkpoint_minutes
+    assignments = [*(parameter or ()), *([f"backbone_precision={precision}"] if precision else [])]
     outcome = run_by_name(
         method,
         split,
         data_root,
         harness,
         preset,
-        parse_assignments(parameter or ()),
+        parse_assignments(assignments),
         protocol,
         seed,
         parse_percent(calibrate),

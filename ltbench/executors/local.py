@@ -27,7 +27,7 @@ from ltbench.executors.interface import Ended, Event, Options, Said, Started
 from ltbench.executors.schedule import Schedule
 from ltbench.executors.worker import READY
 from ltbench.records.failures import Failure, write_failure
-from ltbench.runs.environment import resolve_device
+from ltbench.runs.devices import resolve_device
 
 MAX_DEATHS = 3
 """How many workers may die of one cell before it counts as failed."""

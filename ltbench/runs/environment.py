@@ -53,26 +53,6 @@ def environment(device: str) -> dict[str, str | int | None]:
     } | {package: found for package, found in versions.items() if found}
 
 
-def resolve_device(name: str) -> str:
-    """Return "auto" as the best device there is, and check that a named one is there.
-
-    Raises:
-        SpecError: another name, or a CUDA device that torch does not see.
-    """
-    if name == "cpu":
-        return name
-    import torch
-
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    kind, _, index = name.partition(":")
-    if kind != "cuda" or (index and not index.isdigit()):
-        raise SpecError(f"Expected device auto, cpu, cuda or cuda:N, got {name!r}. Pass --device auto.")
-    if int(index or 0) >= torch.cuda.device_count():
-        raise SpecError(f"Expected {name}, got {torch.cuda.device_count()} CUDA devices. Pass --device cpu.")
-    return name
-
-
 def use_threads(count: int) -> None:
     """Let this process compute on so many threads from now on; to be called from the thread that computes."""
     os.environ["OMP_NUM_THREADS"] = str(count)  # read by libraries that are yet to be loaded, and by `usable_cores`

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from ltbench.blocks.features.store import DiskFeatureStore, default_folder
 from ltbench.method import FeatureStore
-from ltbench.runs.environment import parse_size, resolve_device
+from ltbench.runs.devices import resolve_device
+from ltbench.runs.environment import parse_size
 from ltbench.runs.progress import ConsoleProgress
 
 

@@ -33,6 +33,7 @@ from ltbench.records.record import (
 )
 from ltbench.runs.auxiliary import auxiliary_dataset, lent, run_digests
 from ltbench.runs.claims import Claim, claimed
+from ltbench.runs.devices import device_faults
 from ltbench.runs.diagnostics import diagnose
 from ltbench.runs.environment import environment, peak_memory
 from ltbench.runs.examination import CURVE, Examination, LearningCurve, shuffled
@@ -133,7 +134,8 @@ def run(planned: Plan, split: Split, dataset: Dataset, harness: Harness) -> Outc
         if (record := _finished(folder, harness)) is not None:  # by another process, a moment ago
             return _found(record, planned, split, dataset, harness)
         try:
-            record = _record(planned, split, dataset, harness, claim)
+            with device_faults(harness.device, lambda: harness.progress.position.title):
+                record = _record(planned, split, dataset, harness, claim)
         except Exception as error:
             claim.check()
             drop_barren(harness.results, spec.hash)

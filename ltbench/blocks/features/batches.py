@@ -134,7 +134,8 @@ def _levels(backbone: Backbone, slots: list[Found]) -> list[Tensor]:
         pixels = np.zeros((count, *computed[0][1].shape), np.uint8)
         for place, image in computed:
             pixels[place] = image
-        levels = backbone.levels(upload(pixels, backbone.device))
+        # In one order of memory, as stored ones come: what follows adds up in that order.
+        levels = [level.contiguous() for level in backbone.levels(upload(pixels, backbone.device))]
     else:
         levels = [torch.zeros(count, *level.shape, device=backbone.device) for level in slots[0].stored]
     for number, level in enumerate(levels):

@@ -117,10 +117,13 @@ class FeatureExtractor:
 
         def tasks() -> Iterator[Callable[[], Maps]]:
             keys = iter(self._keys(images))
-            with closing(batches(self.backbone, self._found(images), then)) as ready:
-                for batch in ready:
-                    for number, one in enumerate(batch.found):
-                        yield partial(self._receive, batch, number, one, next(keys), then is not None)
+            try:
+                with closing(batches(self.backbone, self._found(images), then)) as ready:
+                    for batch in ready:
+                        for number, one in enumerate(batch.found):
+                            yield partial(self._receive, batch, number, one, next(keys), then is not None)
+            except Exception as error:  # noqa: BLE001 - raised behind the images that are on their way
+                yield partial(_raise, error)
 
         return in_order(tasks(), usable_cores())
 
@@ -178,3 +181,7 @@ class FeatureExtractor:
     def _finish(self, maps: Maps, key: str | None) -> Maps:
         """Return what is made of an image's maps on the host: here, themselves."""
         return maps
+
+
+def _raise(error: Exception) -> Maps:
+    raise error
