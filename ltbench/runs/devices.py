@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ltbench.errors import LtbenchError, SpecError
 from ltbench.runs.environment import installed_version
@@ -49,6 +49,14 @@ def check_faiss() -> None:
             f"Expected one build of FAISS, got {' and '.join(builds)}, which overwrite each other. Run "
             f"pip uninstall -y {' '.join(builds)} && pip install faiss-cpu."
         )
+
+
+def check_precision(device: str, parameters: Mapping[str, Any]) -> None:
+    """Raise SpecError if a device cannot compute in the backbone's precision, where a method has one."""
+    if (precision := parameters.get("backbone_precision", "float32")) != "float32":
+        from ltbench.blocks.features.backbones import check_device
+
+        check_device(device, precision)
 
 
 @contextmanager

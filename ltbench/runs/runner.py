@@ -33,7 +33,7 @@ from ltbench.records.record import (
 )
 from ltbench.runs.auxiliary import auxiliary_dataset, lent, run_digests
 from ltbench.runs.claims import Claim, claimed
-from ltbench.runs.devices import device_faults
+from ltbench.runs.devices import check_precision, device_faults
 from ltbench.runs.diagnostics import diagnose
 from ltbench.runs.environment import environment, peak_memory
 from ltbench.runs.examination import CURVE, Examination, LearningCurve, shuffled
@@ -123,6 +123,7 @@ def run(planned: Plan, split: Split, dataset: Dataset, harness: Harness) -> Outc
         LtbenchError: the results folder cannot be written to, or the system refuses something else.
     """
     check_applicable(planned, split)
+    check_precision(harness.device, planned.values)
     folder, spec = run_folder(harness.results, planned.spec), planned.spec
     if harness.save_maps and not planned.info.has_maps:
         harness.progress.say(f"{planned.info.title} gives no maps: there are none to keep (--save-maps)")

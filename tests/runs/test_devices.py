@@ -46,13 +46,13 @@ def test_a_device_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(devices, "installed_version", lambda build: "1" if build == "faiss-cpu" else None)
     assert resolve_device("auto") == "cuda"
     assert resolve_device("cuda:1") == "cuda:1"
-    with pytest.raises(SpecError, match="Expected cuda:2, got 2 CUDA devices. Pass --device cpu"):
+    with pytest.raises(SpecError, match=r"Expected cuda:2, got 2 CUDA devices. Pass --device cpu"):
         resolve_device("cuda:2")
 
 
 def test_two_builds_of_faiss(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(devices, "installed_version", lambda build: "1.9" if build.startswith("faiss-") else None)
-    with pytest.raises(SpecError, match="pip uninstall -y faiss-cpu faiss-gpu-cu12 .* && pip install faiss-cpu"):
+    with pytest.raises(SpecError, match=r"pip uninstall -y faiss-cpu faiss-gpu-cu12 .* && pip install faiss-cpu"):
         check_faiss()
     pretend(monkeypatch, 1)
     with pytest.raises(SpecError, match="one build of FAISS"):
