@@ -1,0 +1,129 @@
+"""What must be true on a CUDA device."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from ltbench.blocks import device as blocks
+from ltbench.blocks.features.backbones import Precision
+from ltbench.blocks.features.extractor import FeatureExtractor
+from ltbench.blocks.features.store import DiskFeatureStore
+from ltbench.blocks.memory_bank.device_search import DeviceRows
+from ltbench.blocks.memory_bank.neighbours import NearestNeighbours
+from ltbench.contract.parameters import resolve
+from ltbench.contract.registry import method_class, presets
+from ltbench.core import Prediction
+from ltbench.datasets.arrays import ArrayImages
+from ltbench.method import Method, Runtime
+from ltbench.runs.harness import Harness
+from ltbench.runs.runner import run_by_name
+from tests.blocks.features.test_extractor import assert_same
+
+pytestmark = pytest.mark.cuda
+
+ROUNDING = 0.002
+"""Image AUROC on a CPU and on CUDA: 0.2 points."""
+
+BANK = {"backbone": "test_resnet", "weights": "random", "layers": (1, 2)}
+METHODS: dict[str, dict[str, Any]] = {
+    "patchcore": BANK | {"embed_dim": 32, "coreset_ratio": 0.5},
+    "softpatch": BANK | {"embed_dim": 32, "coreset_ratio": 0.5},
+    "padim": BANK | {"dimensions": 20},
+    **{name: {} for name in ("uniad", "rlr", "dinomaly")},
+}
+"""Hyper-parameters; trained methods have a preset called `check`."""
+
+
+def images(count: int, seed: int = 0, side: int = 64) -> ArrayImages:
+    return ArrayImages(np.random.default_rng(seed).integers(0, 256, (count, side, side, 3), dtype=np.uint8))
+
+
+def fitted(name: str, runtime: Runtime) -> Method:
+    cls = method_class(name)
+    method: Any = cls(**resolve(cls, METHODS[name] or presets(cls)["check"].parameters))
+    fit: Method = method.fit(images(9), runtime)
+    return fit
+
+
+def same(one: Prediction, other: Prediction) -> None:
+    np.testing.assert_array_equal(one.scores, other.scores)
+    np.testing.assert_array_equal(one.maps, other.maps)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_one_seed_one_result_whatever_shares_the_batch(name: str, device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(blocks.VARIABLE, "4")
+    method, test = fitted(name, Runtime(seed=3, device=device)), images(10, seed=1).images
+    whole = method.predict(ArrayImages(test))
+    same(fitted(name, Runtime(seed=3, device=device)).predict(ArrayImages(test)), whole)
+    turned = method.predict(ArrayImages(test[::-1]))
+    same(Prediction(turned.scores[::-1], turned.maps[::-1]), whole)
+    alone = method.predict(ArrayImages(test[5:6]))
+    same(alone, Prediction(whole.scores[5:6], whole.maps[5:6]))
+
+
+@pytest.mark.parametrize("backbone", ["resnet18", "efficientnet_b0"])
+@pytest.mark.parametrize("precision", ["float32", "tf32", "bf16"])
+def test_features_do_not_depend_on_the_batch(backbone: str, precision: Precision, device: str) -> None:
+    if device == "cpu" and precision == "tf32":
+        pytest.skip("a CPU has no TF32")
+    some = images(40, side=224 if device == "cuda" else 64)
+    extractor = FeatureExtractor(backbone, (1, 2), "random", runtime=Runtime(device=device), precision=precision)
+    whole = list(extractor.extract(some))
+    assert_same(list(extractor.extract(ArrayImages(some.images[::-1])))[::-1], whole)
+    assert_same(list(extractor.extract(ArrayImages(some.images[33:]))), whole[33:])
+
+
+def test_stored_features_are_the_computed_ones(device: str, tmp_path: Path) -> None:
+    runtime = Runtime(device=device, feature_store=DiskFeatureStore(tmp_path))
+    extractor = FeatureExtractor("resnet18", (1, 2), "random", runtime=runtime)
+    first = list(extractor.extract(images(35)))
+    assert_same(list(extractor.extract(images(35))), first)
+
+
+def test_the_nearest_rows_are_those_of_the_cpu(device: str) -> None:
+    rng = np.random.default_rng(0)
+    memory, queries = (rng.normal(size=(count, 256)).astype(np.float32) for count in (20000, 5000))
+    distances, indices = DeviceRows(memory, device).search(torch.tensor(queries, device=device), 3)
+    if device == "cuda":  # where batches are rehearsed on a CPU, its own search is this one
+        wanted = NearestNeighbours(memory).search(queries, 3)
+        np.testing.assert_array_equal(indices.cpu().numpy(), wanted[1])
+        np.testing.assert_allclose(distances.cpu().numpy(), wanted[0], rtol=1e-5)
+    again = DeviceRows(memory, device).search(torch.tensor(queries[7:9], device=device), 3)
+    np.testing.assert_array_equal(again[0].cpu().numpy(), distances[7:9].cpu().numpy())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["patchcore", "uniad"])
+def test_the_cpu_and_the_device_agree_on_shapes(
+    name: str, device: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def auroc(where: str, batched: tuple[str, ...]) -> float:
+        monkeypatch.setattr(blocks, "BATCHED", batched)
+        harness = Harness(tmp_path / f"{where}{len(batched)}", device=where)
+        outcome = run_by_name(name, "shapes_step20", tmp_path / "data", harness, "offline")
+        return float(outcome.record.metrics["image_auroc"]["avg"])
+
+    assert abs(auroc(device, blocks.BATCHED) - auroc("cpu", ())) <= ROUNDING
+
+
+@pytest.mark.parametrize("name", ["uniad", "rlr", "dinomaly"])
+def test_a_training_goes_on_from_a_checkpoint(name: str, device: str, tmp_path: Path) -> None:
+    class StoppedError(Exception):
+        pass
+
+    def stop(epoch: int, method: Method) -> None:
+        if epoch == 1:
+            raise StoppedError
+
+    whole = fitted(name, Runtime(seed=2, device=device)).predict(images(3, seed=1))
+    runtime = Runtime(seed=2, device=device, checkpoints=tmp_path, checkpoint_minutes=0, after_epoch=stop)
+    with pytest.raises(StoppedError):
+        fitted(name, runtime)
+    going_on = Runtime(seed=2, device=device, checkpoints=tmp_path, checkpoint_minutes=0)
+    same(fitted(name, going_on).predict(images(3, seed=1)), whole)
