@@ -255,6 +255,7 @@ def test_each_benchmark_has_its_preset(
     published = {
         "backbone": "wide_resnet50_2.tv_in1k",
         "weights": "pretrained",
+        "backbone_precision": "float32",
         "layers": (2, 3),
         "embedding": "official",
         "embed_dim": 1024,
