@@ -100,7 +100,7 @@ class Backbone:
         return torch.get_num_threads() if self.device.type == "cpu" else 1
 
     def __call__(self, image: NDArray[np.uint8]) -> tuple[NDArray[np.float32], ...]:
-        """Return the feature maps of one image.
+        """Return the feature maps of one image, computed alone: on a device that takes batches, for who asks no more.
 
         Args:
             image: (H, W, 3) RGB.
@@ -114,18 +114,16 @@ class Backbone:
         """
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
             raise ContractError(f"Expected an (H, W, 3) uint8 image, got {image.shape} {image.dtype}. Convert it.")
-        padded = np.zeros((max(1, self.batch), *image.shape), np.uint8)
-        padded[0] = image
         with torch.inference_mode():
-            return tuple(
-                level[0].cpu().contiguous().numpy() for level in self.levels(torch.tensor(padded).to(self.device))
-            )
+            levels = self.levels(torch.tensor(image, device=self.device)[None])
+            return tuple(level[0].cpu().contiguous().numpy() for level in levels)
 
     def levels(self, images: Tensor) -> list[Tensor]:
         """Return the levels of images, float32, one (B, C, h, w) or (B, T, C) a layer, on the device.
 
         Args:
-            images: (B, H, W, 3) uint8 on the device, as many as `batch` says; there, nothing here waits for them.
+            images: (B, H, W, 3) uint8 on the device, as many as `batch` says where a result must not depend on how
+                many; nothing here waits for them.
 
         Raises:
             SpecError: a network whose levels are of another kind.

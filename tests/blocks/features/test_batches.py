@@ -55,11 +55,6 @@ def test_batches_give_what_one_image_after_the_other_does(monkeypatch: pytest.Mo
             assert level.flags.writeable
 
 
-def test_a_single_image_is_a_padded_batch() -> None:
-    backbone = load_backbone(TINY, (1, 2), "random")
-    assert_same([backbone(image) for image in pixels(3)], extract(ArrayImages(pixels(3))))
-
-
 def test_stored_maps_share_batches_with_computed_ones(tmp_path: Path) -> None:
     images, runtime = pixels(9), Runtime(feature_store=DiskFeatureStore(tmp_path))
     extract(ArrayImages(images[::2]), runtime)
