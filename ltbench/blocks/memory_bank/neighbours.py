@@ -144,7 +144,7 @@ class NearestNeighbours:
             self._searcher = faiss.index_cpu_to_gpu(self._resources, number, index, options)
             self._workers = 1
         else:
-            logger.warning("The approximate search runs on the CPU: this FAISS has no GPU. See README.md, On a GPU.")
+            logger.warning("The approximate search runs on the CPU: this FAISS has no GPU. See docs/runs.md, On a GPU.")
 
     def _tasks(self, chunks: Iterable[NDArray[np.float32]], k: int) -> Iterator[Callable[[], Found]]:
         """Yield the search of each chunk; how the later ones are searched is decided by the first of these."""
