@@ -1,4 +1,4 @@
-"""Train and score with each method that trains, in a process of its own; print what it was expected to take and took.
+"""Train and score with methods without a memory bank, each in a process; print what each was expected to take and took.
 
     python benchmarks/memory_training.py
     python benchmarks/memory_training.py --methods uniad,draem --images 24
@@ -21,11 +21,12 @@ from tabulate import tabulate
 
 from ltbench.contract.parameters import hyper_parameters, resolve
 from ltbench.contract.registry import choose_preset, method_class
+from ltbench.datasets.annotated import AnnotatedArrayImages
 from ltbench.datasets.arrays import ArrayImages
 from ltbench.method import ImageCounts, Runtime
 from ltbench.runs.environment import peak_memory, resident_memory
 
-METHODS = "uniad,rlr,hvqtrans,dinomaly,draem,mkd,cutpaste,regad,winclip"
+METHODS = "uniad,rlr,hvqtrans,dinomaly,draem,mkd,cutpaste,regad,winclip,ltad,anomalyclip,anomalygpt,mean_image"
 SIDES = {"dinomaly": 224}
 FEW: dict[str, Any] = {"epochs": 1, "iterations": 2, "steps": 2, "updates": 2, "frozen_updates": 0}
 LARGER: dict[str, dict[str, Any]] = {
@@ -34,6 +35,8 @@ LARGER: dict[str, dict[str, Any]] = {
     "draem": {"reconstructive_width": 32, "discriminative_width": 32},
 }
 """Settings under which methods take so much that it shows beside what libraries take."""
+TESTED = {"mean_image": 400}
+"""Test images where they are what takes most; else two."""
 
 
 def measured(name: str, images: int, preset: str, threads: int) -> dict[str, Any]:
@@ -45,16 +48,20 @@ def measured(name: str, images: int, preset: str, threads: int) -> dict[str, Any
     values = resolve(cls, choose_preset(cls, preset, "").parameters, few, LARGER.get(name, {}))
     method: Any = cls(**values)
     side = SIDES.get(name, 256)
-    rng = np.random.default_rng(0)
+    rng, tested = np.random.default_rng(0), TESTED.get(name, 2)
     train, test = (
         ArrayImages(rng.integers(0, 256, (count, side, side, 3), np.uint8), ["ab"[index % 2] for index in range(count)])
-        for count in (images, 2)
+        for count in (images, tested)
     )
-    counts = ImageCounts((side, side), (images - images // 2, images // 2), (1, 1))
+    counts = ImageCounts((side, side), (images - images // 2, images // 2), (tested,))
     found = method.memory_estimate(counts, streamed=False).phases
+    masks = np.zeros((images, side, side), np.bool_)
+    masks[::2, 40:80, 40:80] = True
+    annotated = AnnotatedArrayImages(train.images, masks, "drawn") if cls.info.uses_annotated_data else None
+    runtime = Runtime(auxiliary=annotated)
     before, peaks = resident_memory() / 2**20, dict[str, float]()
     with peak_memory(peaks, "fit"):
-        method.fit(train, Runtime())
+        method.fit(train, runtime)
     with peak_memory(peaks, "predict"):
         method.predict(test)
     phase = max(found, key=lambda own: found[own])

@@ -18,8 +18,9 @@ VARIANTS: dict[str, tuple[str, Any]] = {
     "positive_masks": ("mask_threshold", "positive"),
     "half_masks": ("mask_threshold", "half"),
     "depth12": ("image_depth", 12),
+    "defective_pixels": ("defective_pixels", True),
 }
-"""What `+NAME` behind a protocol's name sets: how files on disk are read."""
+"""What `+NAME` behind a protocol's name sets: how files on disk are read, and a metric that is given besides."""
 
 PROTOCOLS: dict[str, Protocol] = {
     protocol.name: protocol

@@ -10,6 +10,7 @@ import pytest
 from ltbench.contract.checks import CHECKS, run_check
 from ltbench.contract.registry import method_class, method_names, presets
 from ltbench.contract.subject import Subject
+from ltbench.method import EstimatesMemory
 
 
 @cache
@@ -22,6 +23,13 @@ def _subject(name: str) -> Subject:
 @pytest.mark.parametrize("name", method_names())
 def test_contract(name: str, check: Callable[[Subject], None]) -> None:
     assert run_check(check, _subject(name)).reason == ""
+
+
+@pytest.mark.parametrize("name", method_names())
+def test_every_method_says_what_memory_it_takes(name: str) -> None:
+    """The contract leaves it to a method; the suite's own all keep to `--memory-limit`."""
+    subject = _subject(name)
+    assert isinstance(subject.method(**subject.parameters), EstimatesMemory)
 
 
 def test_there_are_methods() -> None:

@@ -54,7 +54,7 @@ Protocol = Annotated[
     str | None,
     typer.Option(
         help="common, ltad, tailedcore, dinomaly, rlr, winclip, anomalyclip or anomalygpt; "
-        "with +positive_masks, +half_masks, +depth12 if files need it."
+        "with +positive_masks, +half_masks, +depth12 if files need it, +defective_pixels for MKD's pixel AUROC."
     ),
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]

@@ -19,10 +19,10 @@ import numpy as np
 
 from ltbench.contract.parameters import HyperParameter, hyper_parameters, resolve
 from ltbench.contract.registry import method_class, presets
-from ltbench.contract.subject import Lending, Subject, select
+from ltbench.contract.subject import SIDE, Lending, Subject, select
 from ltbench.core import Prediction
 from ltbench.errors import ContractError, LtbenchError
-from ltbench.method import Method
+from ltbench.method import EstimatesMemory, ImageCounts, Method
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +163,22 @@ def check_every_hyper_parameter_matters(subject: Subject) -> None:
         )
 
 
+def check_memory_estimate(subject: Subject) -> None:
+    """An estimate of memory, where a method offers one, is positive in every phase, and grows with the images."""
+    method = subject.method(**subject.parameters)
+    if not isinstance(method, EstimatesMemory):
+        return
+    few, many = (ImageCounts((SIDE, SIDE), (count, count), (count, count)) for count in (4, 40_000))
+    for streamed in (False, True):
+        estimates = [method.memory_estimate(images, streamed=streamed) for images in (few, many)]
+        for estimate in estimates:
+            odd = [phase for phase, size in estimate.phases.items() if size <= 0]
+            _require(estimate.phases and not odd, f"the estimate has {f'no bytes for {odd}' if odd else 'no phases'}")
+            _require(estimate.disk >= 0, f"the estimate has {estimate.disk} bytes of temporary files")
+        least, most = (max(estimate.phases.values()) for estimate in estimates)
+        _require(least < most, f"the estimate is {least} bytes for 8 images and {most} for 80,000")
+
+
 CHECKS: tuple[Callable[[Subject], None], ...] = (
     check_default_constructible,
     check_documented,
@@ -177,6 +193,7 @@ CHECKS: tuple[Callable[[Subject], None], ...] = (
     check_higher_is_more_anomalous,
     check_save_load,
     check_every_hyper_parameter_matters,
+    check_memory_estimate,
 )
 
 

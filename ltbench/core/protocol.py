@@ -33,6 +33,8 @@ class Protocol:
         epoch: which epoch of a trained method is reported, always the last.
         pixel_side: side in pixels that maps (bilinearly) and masks (to the nearest pixel) are resized to before they
             are compared, or None to compare them at the images' size.
+        defective_pixels: whether there is, besides, the pixel AUROC of the anomalous images alone, which some papers
+            publish. It changes no other number.
     """
 
     name: str
@@ -51,6 +53,7 @@ class Protocol:
     mask_threshold: Literal["auto", "positive", "half"] = "auto"
     image_depth: Literal[12, 16] = 16
     pixel_side: int | None = None
+    defective_pixels: bool = False
 
     def __post_init__(self) -> None:
         if self.resize < 1 or (self.crop is not None and not 1 <= self.crop <= self.resize):
@@ -79,5 +82,5 @@ class Protocol:
         Run hashes of before stay as they are.
         """
         settings = asdict(self)
-        later = {"mask_threshold": "auto", "image_depth": 16, "pixel_side": None}
+        later = {"mask_threshold": "auto", "image_depth": 16, "pixel_side": None, "defective_pixels": False}
         return {name: value for name, value in settings.items() if name not in later or value != later[name]}

@@ -17,7 +17,7 @@ from ltbench.core import GROUPS, Protocol
 from ltbench.errors import ContractError, DataError
 from ltbench.metrics.ranking import Flags, UndefinedMetricError, Values, checked_labels, checked_scores
 from ltbench.metrics.region import check_maps, check_masks, check_region_options, split_pixels
-from ltbench.metrics.registry import METRICS, Level, Scored
+from ltbench.metrics.registry import Level, Scored, metrics_of
 from ltbench.metrics.resolution import at_side
 
 NO_MAPS = "gives no maps"
@@ -92,7 +92,7 @@ def evaluate_images(scores: ArrayLike, labels: ArrayLike, protocol: Protocol) ->
 
 def _level(level: Level, scored: Callable[[], Scored], protocol: Protocol) -> CategoryMetrics:
     """Return the metrics of a level; where its scores cannot be ranked, the reason is that of each."""
-    metrics = {metric.id(protocol.aupro_limit): metric for metric in METRICS if metric.level == level}
+    metrics = {metric.id(protocol.aupro_limit): metric for metric in metrics_of(protocol) if metric.level == level}
     found = CategoryMetrics({}, {})
     try:
         of = scored()
@@ -124,7 +124,8 @@ def _pixels(maps: Values | None, flags: Flags, masks: Flags | None, protocol: Pr
         if masks[image].any():
             raise DataError(f"Expected an empty mask for a good image, got a defect in image {image}. Mend its label.")
     check_region_options(protocol.aupro_limit, protocol.aupro_connectivity)
-    return Scored(*split_pixels(maps, masks), maps, masks, protocol.aupro_limit, protocol.aupro_connectivity)
+    classes = split_pixels(maps, masks)
+    return Scored(*classes, maps, masks, flags, protocol.aupro_limit, protocol.aupro_connectivity)
 
 
 def image_scores(scores: ArrayLike, maps: Values | None, protocol: Protocol) -> NDArray[np.number[Any]]:

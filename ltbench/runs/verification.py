@@ -15,7 +15,7 @@ from ltbench.blocks.training.checkpoints import read_checkpoint
 from ltbench.core import GOOD, Dataset
 from ltbench.errors import DataError, LtbenchError
 from ltbench.metrics.groups import aggregate, evaluate_category, evaluate_images, image_scores
-from ltbench.metrics.registry import METRICS, Level
+from ltbench.metrics.registry import Level, metrics_of
 from ltbench.records.integrity import CHECKSUMS, damaged_parts
 from ltbench.records.maps import read_maps
 from ltbench.records.record import MAPS, RECORD, RunRecord, checkpoints_folder
@@ -193,6 +193,6 @@ def _text(value: float | None) -> str:
 
 def _ids(level: Level, record: RunRecord) -> tuple[str, ...]:
     """Return the ids of the metrics of a level that a record has; older records lack later metrics."""
-    limit = record.spec.protocol.aupro_limit
-    known = {*record.metrics, *record.missing}
-    return tuple(name for metric in METRICS if metric.level == level and (name := metric.id(limit)) in known)
+    protocol, known = record.spec.protocol, {*record.metrics, *record.missing}
+    own = [metric.id(protocol.aupro_limit) for metric in metrics_of(protocol) if metric.level == level]
+    return tuple(name for name in own if name in known)

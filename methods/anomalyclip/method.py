@@ -14,14 +14,17 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from ltbench.blocks.maps import upsample_and_smooth
+from ltbench.blocks.memory_bank.estimate import maps_bytes
 from ltbench.blocks.state import load_state, save_state
 from ltbench.blocks.threads import torch_on_one_thread
 from ltbench.blocks.training.learner import Schedule
 from ltbench.blocks.training.settings import BatchSize, Epochs, TrainingPrecision
 from ltbench.blocks.vision_language import LAST, Reader, Reading, Views, load_reader, readings
+from ltbench.blocks.vision_language.estimate import reader_bytes
+from ltbench.blocks.vision_language.shapes import model_shape
 from ltbench.core import Prediction
 from ltbench.cores import in_order
-from ltbench.method import ImageSet, Method, MethodInfo, Probe, Runtime
+from ltbench.method import ImageCounts, ImageSet, MemoryEstimate, Method, MethodInfo, Probe, Runtime
 
 from . import training
 from .losses import probabilities
@@ -40,6 +43,9 @@ TRAINED_BY = (
     "precision",
 )
 """The hyper-parameters that the prompts' training depends on, beside the model, its views and the annotated images."""
+
+ANNOTATED = 2_162
+"""Annotated images, of which the masks are held, one bit a pixel: VisA's, the more of the paper's two datasets."""
 
 
 @dataclass
@@ -135,6 +141,18 @@ class AnomalyCLIP:
             maps[index] = upsample_and_smooth(grid, images.size, self.sigma)
         return Prediction(scores, maps)
 
+    def memory_estimate(self, images: ImageCounts, *, streamed: bool) -> MemoryEstimate:
+        """Return what reading, training and scoring will take; annotated images' patches lie in files in any case."""
+        height, width = images.size
+        given = (self.side, self.side) if self.side else images.size
+        reading = reader_bytes(self.model, given, self._views) + ANNOTATED * height * width // 8
+        step = training.step_bytes(
+            model_shape(self.model), self._views, self._recipe, self.context_length, given, images.size
+        )
+        training_phase = f"training of prompts in steps of {self.batch_size:,} images"
+        maps = f"{self.model} and {max(images.test, default=0):,} maps"
+        return MemoryEstimate({training_phase: reading + step, maps: reading + maps_bytes(images)})
+
     def save(self, folder: Path) -> None:
         """Write the hyper-parameters, the prompts and their vectors."""
         arrays: dict[str, NDArray[Any]] = {f"prompts/{key}": array for key, array in self._state().items()}
@@ -164,6 +182,11 @@ class AnomalyCLIP:
     def _views(self) -> Views:
         return Views(local=self.blocks, value_blocks=self.value_blocks, normalised_code=self.normalised_code)
 
+    @property
+    def _recipe(self) -> training.Recipe:
+        schedule = Schedule(self.epochs, self.batch_size, precision=self.precision)
+        return training.Recipe(self.temperature, self.map_weight, schedule, self.learning_rate)
+
     def _untrained(self) -> Prompts:
         prompts = Prompts(self._model.text, self.context_length, self.deep_depth, self.deep_length, self.seed_)
         return prompts.to(self._runtime.device)
@@ -173,15 +196,13 @@ class AnomalyCLIP:
 
     def _train(self, runtime: Runtime) -> list[float]:
         data = training.Annotated.read(runtime.annotated, self._model, self._views, self.side, runtime)
-        schedule = Schedule(self.epochs, self.batch_size, precision=self.precision)
-        recipe = training.Recipe(self.temperature, self.map_weight, schedule, self.learning_rate)
 
         def after_epoch(epoch: int, method: Method) -> None:
             self._read_prompts()
             cast(Callable[[int, Method], None], runtime.after_epoch)(epoch, method)
 
         watched = runtime if runtime.after_epoch is None else replace(runtime, after_epoch=after_epoch)
-        return training.train_prompts(self.prompts_, self._model, data, recipe, watched, self)
+        return training.train_prompts(self.prompts_, self._model, data, self._recipe, watched, self)
 
     def _read_prompts(self) -> None:
         """Work out the prompts' vectors, once; no text goes through the text branch any more."""

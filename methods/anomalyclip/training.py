@@ -11,9 +11,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ltbench.blocks.features.tokens import stack_on_disk
+from ltbench.blocks.training.estimate import kept_bytes
 from ltbench.blocks.training.learner import Learner, Schedule, Shard
 from ltbench.blocks.training.loop import train
-from ltbench.blocks.vision_language import Reader, Views, readings
+from ltbench.blocks.vision_language import LAST, Reader, Views, readings
+from ltbench.blocks.vision_language.estimate import text_reader
+from ltbench.blocks.vision_language.shapes import ModelShape
 from ltbench.core import sha256_of
 from ltbench.errors import DataError
 from ltbench.method import AnnotatedImageSet, Method, Runtime
@@ -22,6 +25,11 @@ from .losses import image_loss, map_loss, probabilities, upsampled
 from .prompts import Prompts
 
 PHASE = "prompts"
+
+ENDING = 8
+"""More tokens than a prompt has beside its learnt words."""
+
+Grid = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +105,32 @@ def loss_of(prompts: Prompts, reader: Reader, data: Annotated, recipe: Recipe, s
         maps = upsampled(probabilities(vectors, texts, recipe.temperature), data.grid, data.size)
         total = total + recipe.map_weight * map_loss(maps, masks)
     return total
+
+
+def step_bytes(shape: ModelShape, views: Views, recipe: Recipe, words: int, given: Grid, size: Grid) -> int:
+    """Return the bytes of a training step: what is kept of the prompts, of the images' patches and of their maps.
+
+    Args:
+        shape: of the model.
+        views: what is asked about an image.
+        recipe: how prompts are trained.
+        words: learnt words of a prompt.
+        given: (height, width) in pixels that the model is given.
+        size: of the images and masks.
+    """
+    read, batch = text_reader(shape), recipe.schedule.batch_size
+    own = shape.block(LAST, given)
+
+    def forward() -> list[Tensor]:
+        texts, codes = read(2, words + ENDING), torch.empty(batch, shape.dim)
+        losses = [image_loss(codes, texts, torch.empty(batch, dtype=torch.long), recipe.temperature)]
+        for _ in views.local:
+            vectors = torch.empty(batch, own.places, shape.dim)
+            found = probabilities(vectors, texts, recipe.temperature)
+            losses.append(map_loss(upsampled(found, (own.height, own.length), size), torch.empty(batch, *size)))
+        return losses
+
+    return kept_bytes(forward)
 
 
 def identity(

@@ -59,8 +59,13 @@ def abnormal_logits(decoded: Tensor, texts: Tensor, grid: Grid, size: Grid) -> T
         (B, H, W): a map is the logistic function of this.
     """
     with torch.autocast(decoded.device.type, enabled=False):
-        towards = (texts[:, 1] - texts[:, 0])[..., None]
-        logits = SCALE * (F.normalize(decoded.float(), dim=-1) @ towards)
+        return float32_logits(decoded.float(), texts, grid, size)
+
+
+def float32_logits(decoded: Tensor, texts: Tensor, grid: Grid, size: Grid) -> Tensor:
+    """Return `abnormal_logits` of float32 values, in float32 as long as nobody casts."""
+    towards = (texts[:, 1] - texts[:, 0])[..., None]
+    logits = SCALE * (F.normalize(decoded, dim=-1) @ towards)
     return _resized(logits[..., 0], grid, size)
 
 

@@ -188,8 +188,9 @@ class DRAEM:
         step = training_bytes([network], [forward], self.batch_size, "one")
         weights = step - kept_bytes(lambda: forward(self.batch_size))
         others = weights * (len(images.train) - 1 if self.per_category else 0) // 4
+        decoded = 3 * (images.size[0] * images.size[1] + self.side**2)  # one image; all lie in a file
         scoring = torch.get_num_threads() * kept_bytes(lambda: forward(1)) + maps_bytes(images)
-        return MemoryEstimate(phases(others, step, scoring, images, self.batch_size))
+        return MemoryEstimate(phases(others + decoded, step, scoring, images, self.batch_size))
 
     def trainable_parameters(self, size: tuple[int, int]) -> int:
         """Return the number of trained parameters of a category's networks, the same for images of any size."""

@@ -7,6 +7,7 @@ training sees a few images at a time.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from math import ceil
 from typing import NamedTuple, cast
@@ -15,6 +16,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
+from ltbench.blocks.networks.attention import Grid
 from ltbench.blocks.vision_language import Stage
 from ltbench.errors import SpecError
 
@@ -33,6 +35,25 @@ class Shape(NamedTuple):
     def size(self) -> tuple[int, int]:
         """(height, width)."""
         return (self.height, self.width)
+
+
+@dataclass(frozen=True)
+class Branch:
+    """The image branch of which a decoder makes the maps.
+
+    Args:
+        stages: in its order.
+        taps: the stage of each layer whose map is taken.
+        channels: of each such map.
+        shapes: of the maps, finest first; none where the decoder makes patches.
+        grid: (height, width) in patches.
+    """
+
+    stages: Sequence[Stage]
+    taps: Sequence[int]
+    channels: Sequence[int]
+    shapes: Sequence[Shape]
+    grid: Grid
 
 
 class LightDecoder(nn.Module):

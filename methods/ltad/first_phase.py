@@ -20,7 +20,7 @@ from ltbench.errors import SpecError
 from ltbench.method import FeatureStore, Runtime
 
 from .data import TrainingFeatures
-from .decoders import LightDecoder, MirrorDecoder, Shape
+from .decoders import Branch, LightDecoder, MirrorDecoder, Shape
 from .hyper_parameters import HyperParameters
 from .names import PseudoNames, starting_names
 from .phases import Synthesis
@@ -102,30 +102,19 @@ class FirstPhase:
             self.categories, text, s.name_start, None if keeps_length else s.name_length, runtime.seed
         )
         names = PseudoNames(starts)
-        latent = s.latent_dim or self.model.code_dim
-        inputs = latent + (self.model.code_dim if s.conditioned else 0)
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(runtime.seed)
-            decoder = self._decoder(inputs) if self.settings.needs_first_phase else nn.Identity()
-            synthesiser = Synthesiser(
-                self.model.code_dim, latent, decoder, variational=s.variational, conditioned=s.conditioned
-            )
+            synthesiser = synthesiser_of(s, self.model.code_dim, self._branch)
         synthesis = Synthesis(names, synthesiser, text, encoded=s.encode_text, normalised=s.normalise_text)
         if not (s.learn_names and s.conditioned):
             names.requires_grad_(requires_grad=False)
         return synthesis.to(runtime.device)
 
-    def _decoder(self, inputs: int) -> nn.Module:
-        s, model, features = self.settings, self.model, self.features
-        if s.decoder_output == "tokens":
-            if s.decoder == "mirror":
-                raise SpecError("Expected decoder_output=layers with decoder=mirror, got tokens. Set one of them.")
-            whole = Shape(sum(model.channels), *features.grid)
-            return PatchMaps(LightDecoder(inputs, [whole], s.decoder_width, s.decoder_blocks), model.channels)
-        shapes = [Shape(*level.shape[1:]) for level in features.maps]
-        if s.decoder == "mirror":
-            return MirrorDecoder(inputs, model.stages, model.layer_stages, shapes)
-        return LightDecoder(inputs, shapes, s.decoder_width, s.decoder_blocks)
+    @property
+    def _branch(self) -> Branch:
+        model, features = self.model, self.features
+        shapes = tuple(Shape(*level.shape[1:]) for level in features.maps)
+        return Branch(model.stages, model.layer_stages, model.channels, shapes, features.grid)
 
     def _train(self, synthesis: Synthesis, runtime: Runtime) -> None:
         s = self.settings
@@ -164,6 +153,35 @@ class PatchMaps(nn.Module):
         """Return one map (B, C, h, w) a layer."""
         (whole,) = self.decoder(vectors)
         return list(torch.split(whole, self.channels, dim=1))
+
+
+def synthesiser_of(settings: HyperParameters, code_dim: int, branch: Branch) -> Synthesiser:
+    """Return the networks that make maps, untrained; without a first phase nothing can be made.
+
+    Args:
+        settings: the hyper-parameters.
+        code_dim: length of a code and of a text's vector.
+        branch: what the decoder imitates.
+
+    Raises:
+        SpecError: settings that contradict one another.
+    """
+    latent = settings.latent_dim or code_dim
+    inputs = latent + (code_dim if settings.conditioned else 0)
+    decoder = _decoder(settings, inputs, branch) if settings.needs_first_phase else nn.Identity()
+    return Synthesiser(code_dim, latent, decoder, variational=settings.variational, conditioned=settings.conditioned)
+
+
+def _decoder(settings: HyperParameters, inputs: int, branch: Branch) -> nn.Module:
+    if settings.decoder_output == "tokens":
+        if settings.decoder == "mirror":
+            raise SpecError("Expected decoder_output=layers with decoder=mirror, got tokens. Set one of them.")
+        whole = Shape(sum(branch.channels), *branch.grid)
+        light = LightDecoder(inputs, [whole], settings.decoder_width, settings.decoder_blocks)
+        return PatchMaps(light, branch.channels)
+    if settings.decoder == "mirror":
+        return MirrorDecoder(inputs, branch.stages, branch.taps, branch.shapes)
+    return LightDecoder(inputs, branch.shapes, settings.decoder_width, settings.decoder_blocks)
 
 
 def _keep(synthesis: Synthesis, store: FeatureStore, space: str, runtime: Runtime) -> None:

@@ -9,12 +9,14 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from ltbench.blocks.networks.attention import Grid
 from ltbench.blocks.networks.reconstruction import Reconstruction
 from ltbench.blocks.training.jitter import jitter
 from ltbench.blocks.training.learner import Shard
 from ltbench.blocks.vision_language import TextEncoder
 
 from .data import TrainingFeatures, to_patches
+from .hyper_parameters import HyperParameters
 from .names import PseudoNames, text_vectors
 from .semantics import LearntTexts, SemanticProjections, abnormal_logits, semantic_loss
 from .synthesis import Synthesiser, synthesis_loss
@@ -107,6 +109,41 @@ class Detector(nn.Module):
         """Return the logits of "abnormal" of each patch, (B, N)."""
         vectors = cast(SemanticProjections, self.projections)(patches)
         return abnormal_logits(vectors, normal, abnormal, temperature)
+
+
+def detector_of(
+    settings: HyperParameters, channels: Sequence[int], dim: int, grid: Grid, categories: int, seed: int
+) -> Detector:
+    """Return the modules that score patches, untrained.
+
+    Args:
+        settings: the hyper-parameters.
+        channels: of each layer in a patch.
+        dim: length of a text's vector.
+        grid: (height, width) in patches.
+        categories: how many.
+        seed: of the weights.
+    """
+    reconstruction = projections = learnt = None
+    if settings.reconstruct:
+        reconstruction = Reconstruction(
+            sum(channels),
+            grid,
+            width=settings.width,
+            layers=settings.depth,
+            heads=settings.heads,
+            ffn_width=settings.ffn_width,
+            dropout=settings.dropout,
+            mask_side=settings.mask_side,
+            seed=seed,
+        )
+    if settings.semantic:
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)
+            projections = SemanticProjections(channels, dim, settings.projection, settings.pooling)
+        if settings.learn_texts:
+            learnt = LearntTexts(categories, dim, seed)
+    return Detector(reconstruction, projections, learnt)
 
 
 @dataclass(frozen=True)

@@ -17,25 +17,26 @@ from torch import Tensor
 
 from ltbench.blocks.features.tokens import grid_of
 from ltbench.blocks.maps import upsample
+from ltbench.blocks.memory_bank.estimate import maps_bytes
 from ltbench.blocks.networks.attention import Grid
-from ltbench.blocks.networks.reconstruction import Reconstruction
 from ltbench.blocks.state import load_state, save_state
 from ltbench.blocks.threads import torch_on_one_thread
+from ltbench.blocks.training.estimate import phases
 from ltbench.blocks.training.learner import Learner, Schedule
 from ltbench.blocks.training.loop import train
 from ltbench.blocks.vision_language import VisionLanguage, load_vision_language
 from ltbench.core import Prediction
 from ltbench.cores import in_order
 from ltbench.errors import ContractError, SpecError
-from ltbench.method import ImageSet, MethodInfo, Runtime
+from ltbench.method import ImageCounts, ImageSet, MemoryEstimate, MethodInfo, Runtime
 
 from .data import PatchExtractor, TrainingFeatures, training_features
+from .estimate import estimated
 from .first_phase import DEPENDS_ON, FirstPhase
 from .hyper_parameters import HyperParameters
 from .names import text_vectors
-from .phases import Detector, DetectorTask, Synthesis, Texts
+from .phases import Detector, DetectorTask, Synthesis, Texts, detector_of
 from .scores import image_score
-from .semantics import LearntTexts, SemanticProjections
 
 Assign = Callable[[int, Tensor], int]
 """Gives the category of a test image, as an index, of its place and its scaled code (D,)."""
@@ -170,28 +171,19 @@ class SemanticReconstruction(HyperParameters, ABC):
         with torch.no_grad(), torch_on_one_thread():
             return Texts(made([""]), made(self.normal_prompts), made(self.abnormal_prompts))
 
+    def memory_estimate(self, images: ImageCounts, *, streamed: bool) -> MemoryEstimate:
+        """Return what features, both trainings and scoring will take; the training's features lie in files anyway."""
+        found = estimated(self, images.size, len(images.train))
+        trained = phases(found.reading, found.detection, maps_bytes(images), images, self.batch_size)
+        if not self.needs_first_phase:
+            return MemoryEstimate(trained)
+        name = f"synthesis in steps of {self.batch_size:,} images"
+        return MemoryEstimate(trained | {name: found.reading + found.synthesis})
+
     def _detector(self, runtime: Runtime) -> Detector:
-        channels = self._model.channels
-        reconstruction = projections = learnt = None
-        if self.reconstruct:
-            reconstruction = Reconstruction(
-                sum(channels),
-                self.grid_,
-                width=self.width,
-                layers=self.depth,
-                heads=self.heads,
-                ffn_width=self.ffn_width,
-                dropout=self.dropout,
-                mask_side=self.mask_side,
-                seed=runtime.seed,
-            )
-        if self.semantic:
-            with torch.random.fork_rng(devices=[]):
-                torch.default_generator.manual_seed(runtime.seed)
-                projections = SemanticProjections(channels, self._model.code_dim, self.projection, self.pooling)
-            if self.learn_texts:
-                learnt = LearntTexts(len(self.categories_), self._model.code_dim, runtime.seed)
-        return Detector(reconstruction, projections, learnt).to(runtime.device)
+        model, categories = self._model, len(self.categories_)
+        detector = detector_of(self, model.channels, model.code_dim, self.grid_, categories, runtime.seed)
+        return detector.to(runtime.device)
 
     def _train_detector(self, features: TrainingFeatures, synthesis: Synthesis, runtime: Runtime) -> None:
         """Train phase 2. The networks of phase 1 are only used, and their gradients never asked for."""

@@ -11,9 +11,13 @@ from numpy.typing import NDArray
 
 from ltbench.blocks.features.settings import SmoothingSigma
 from ltbench.blocks.maps import smooth
+from ltbench.blocks.memory_bank.estimate import maps_bytes
 from ltbench.blocks.state import load_state, save_state
 from ltbench.core import Prediction
-from ltbench.method import ImageSet, Method, MethodInfo, Runtime
+from ltbench.method import ImageCounts, ImageSet, MemoryEstimate, Method, MethodInfo, Runtime
+
+FLOAT64 = 8
+"""Bytes of a float64."""
 
 
 @dataclass
@@ -54,6 +58,13 @@ class MeanImage:
         method, state = load_state(cls, folder)
         method.mean_ = state["mean"]
         return method
+
+    def memory_estimate(self, images: ImageCounts, *, streamed: bool) -> MemoryEstimate:
+        """Return what the sum of the training images and the maps of the test images take; nothing lies in files."""
+        one = 3 * images.size[0] * images.size[1]
+        mean = f"mean of {sum(images.train):,} images"
+        maps = f"maps of {max(images.test, default=0):,} images"
+        return MemoryEstimate({mean: 3 * FLOAT64 * one, maps: FLOAT64 * one + maps_bytes(images)})
 
 
 METHOD: type[Method] = MeanImage

@@ -14,12 +14,12 @@ import pytest
 import torch
 from pydantic import Field
 
-from ltbench.contract.checks import CHECKS, run_check
+from ltbench.contract.checks import CHECKS, check_every_hyper_parameter_matters, run_check
 from ltbench.contract.registry import Preset
 from ltbench.contract.subject import Subject
 from ltbench.core import Prediction
 from ltbench.errors import LtbenchError
-from ltbench.method import ImageSet, Method, MethodInfo, Probe, Runtime
+from ltbench.method import ImageCounts, ImageSet, MemoryEstimate, Method, MethodInfo, Probe, Runtime
 
 
 @dataclass
@@ -294,6 +294,35 @@ class DeadFlag(Sound):
     soft: bool = True
 
 
+class Estimated(Sound):
+    """Says what memory its maps take."""
+
+    def memory_estimate(self, images: ImageCounts, *, streamed: bool) -> MemoryEstimate:
+        return MemoryEstimate({"mean": 100, "maps": 4 * max(images.test) * images.size[0] * images.size[1]})
+
+
+class TakesNothing(Estimated):
+    """Has a phase of no bytes."""
+
+    def memory_estimate(self, images: ImageCounts, *, streamed: bool) -> MemoryEstimate:
+        found = super().memory_estimate(images, streamed=streamed)
+        return MemoryEstimate({**found.phases, "mean": 0})
+
+
+class TakesTheSame(Estimated):
+    """Takes as much whatever the images, once arrays lie in files."""
+
+    def memory_estimate(self, images: ImageCounts, *, streamed: bool) -> MemoryEstimate:
+        return MemoryEstimate({"maps": 2**40}) if streamed else super().memory_estimate(images, streamed=False)
+
+
+class NamesNoPhase(Estimated):
+    """Has no phases."""
+
+    def memory_estimate(self, images: ImageCounts, *, streamed: bool) -> MemoryEstimate:
+        return MemoryEstimate({})
+
+
 BROKEN: list[tuple[type[Method], str]] = [
     (NeedsArgument, "default_constructible"),
     (Undocumented, "documented"),
@@ -313,12 +342,19 @@ BROKEN: list[tuple[type[Method], str]] = [
     (ForgetsOnSave, "save_load"),
     (Pickles, "save_load"),
     (DeadFlag, "every_hyper_parameter_matters"),
+    (TakesNothing, "memory_estimate"),
+    (TakesTheSame, "memory_estimate"),
+    (NamesNoPhase, "memory_estimate"),
 ]
 
 
 def _result(name: str, subject: Subject) -> str:
     check = next(check for check in CHECKS if check.__name__ == f"check_{name}")
     return run_check(check, subject).reason
+
+
+def test_an_estimate_of_memory_may_be_offered() -> None:
+    assert _result("memory_estimate", Subject(Sound)) == _result("memory_estimate", Subject(Estimated)) == ""
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
@@ -462,4 +498,4 @@ def test_a_hyper_parameter_without_an_alternative_asks_for_a_probe() -> None:
         text: str = "a"
 
     with pytest.raises(LtbenchError, match="Probe"):
-        CHECKS[-1](Subject(Text))
+        check_every_hyper_parameter_matters(Subject(Text))

@@ -21,6 +21,7 @@ from ltbench.metrics import (
     f1_max,
     image_scores,
     metric_ids,
+    metric_titles,
     pixel_metrics,
 )
 from ltbench.metrics.groups import NO_MAPS
@@ -69,6 +70,28 @@ def test_ids_and_values(smooth: Smooth, scores: NDArray[np.float32], labels: NDA
     expected = (auroc(scores, labels), ap(scores, labels), f1_max(scores, labels), *pixel_metrics(maps, masks))
     assert {name: found.values[name] for name in IDS} == dict(zip(IDS, expected, strict=True))
     assert all(type(value) is float for value in found.values.values())
+
+
+def test_pixels_of_defective_images_alone(smooth: Smooth, scores: NDArray[np.float32]) -> None:
+    """As MKD was published; which images are defective labels say, as a small defect may leave its mask no pixel."""
+    maps, masks = smooth[0], smooth[1].copy()
+    labels = np.arange(len(maps)) % 3 > 0
+    masks[~labels] = masks[1] = False
+    usual = evaluate_category(scores, labels, maps, masks, COMMON)
+    found = evaluate_category(scores, labels, maps, masks, replace(COMMON, defective_pixels=True))
+    expected = auroc(maps[labels].ravel(), masks[labels].ravel())
+    assert found.values == usual.values | {"pixel_auroc_defective": expected}
+    assert abs(expected - found.values["pixel_auroc"]) > 0.001
+    assert "pixel_auroc_defective" in metric_titles()
+
+
+def test_defective_images_without_a_normal_pixel(scores: NDArray[np.float32]) -> None:
+    maps = np.random.default_rng(0).random((2, 4, 4), np.float32)
+    masks, labels = np.zeros(maps.shape, np.bool_), np.array([False, True])
+    masks[1] = True
+    found = evaluate_category(scores[:2], labels, maps, masks, replace(COMMON, defective_pixels=True))
+    assert found.reasons == {"pixel_auroc_defective": "no normal pixels"}
+    assert "pixel_auroc" in found.values
 
 
 def test_the_protocols_limit_and_connectivity(

@@ -197,7 +197,8 @@ def test_a_disk_without_room_is_told_before_the_run(tmp_path: Path, monkeypatch:
         plan_memory(method("patchcore", "paper"), PAPER, 3 * GIB, tmp_path / "not yet")
 
 
-def test_methods_may_say_nothing() -> None:
+def test_methods_may_say_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(method_class("mean_image"), "memory_estimate", None)
     assert not isinstance(method("mean_image", None), EstimatesMemory)
     assert plan_memory(method("mean_image", None), PAPER, GIB) is None
 
@@ -255,7 +256,8 @@ def test_a_limited_run_keeps_its_promise_and_its_numbers(
         run_by_name("patchcore", "parts_full", parts, replace(small, force=True), "offline")
 
 
-def test_the_estimate_is_said_before_the_run(parts: Path, tmp_path: Path) -> None:
+def test_the_estimate_is_said_before_the_run(parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(method_class("mean_image"), "memory_estimate", None)
     console = Console(file=io.StringIO(), width=200)
     harness = Harness(tmp_path, progress=ConsoleProgress(console), memory_limit=64 * GIB)
     run_by_name("padim", "parts_full", parts, harness, "offline", {"dimensions": 20})
@@ -278,6 +280,7 @@ def test_a_limit_that_is_no_size(tmp_path: Path) -> None:
 
 
 TRAINED = ["cutpaste", "dinomaly", "draem", "hvqtrans", "mkd", "regad", "rlr", "uniad"]
+TRAINED += ["anomalyclip", "anomalygpt", "ltad", "ltad_labelfree"]
 SMALL = ImageCounts((224, 224), (4, 8), (2, 3))
 
 

@@ -114,7 +114,7 @@ def align(
 
     bert = branches.text_model.to(device)
     text = TextEncoder(bert, tokenize, marks, head, projection.out_features, dict(projection.state_dict()))
-    stages = _stages(branches.vision_model)
+    stages = stages_of(branches.vision_model)
     return VisionLanguage(name, tuple(layers), images, _code, text, stages, last=len(layers) - 1, cells_of=_cells)
 
 
@@ -218,7 +218,8 @@ def _blocks(vision: Any) -> Any:
     return vision.encoder.blocks
 
 
-def _stages(vision: Any) -> tuple[Stage, ...]:
+def stages_of(vision: Any) -> tuple[Stage, ...]:
+    """Return the stages of transformers' `AlignVisionModel`, in order."""
     config, blocks, end, stages = vision.config, _blocks(vision), 0, []
     for count, kernel, stride in zip(config.num_block_repeats, config.kernel_sizes, config.strides, strict=True):
         repeats = math.ceil(config.depth_coefficient * count)

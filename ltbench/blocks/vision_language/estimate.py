@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+
 import torch
+from torch import Tensor, nn
 
 from ltbench.blocks.features.backbones import map_shapes
-from ltbench.blocks.vision_language.clip_network import Clip, ClipShape
-from ltbench.blocks.vision_language.clip_weights import CLIPS, TINY_SHAPE
-from ltbench.blocks.vision_language.clip_weights import TINY as TINY_CLIP
+from ltbench.blocks.vision_language.clip_network import Clip, ClipShape, Transformer
+from ltbench.blocks.vision_language.clip_weights import TINY_SHAPE
 from ltbench.blocks.vision_language.loading import PACKAGED, TINY
 from ltbench.blocks.vision_language.reading import Views
+from ltbench.blocks.vision_language.shapes import ModelShape, clip_shape
 
 FLOAT = 4
 """Bytes of a float32."""
@@ -28,26 +32,27 @@ TINY_BYTES = 2**20
 """More than the miniature for tests takes."""
 
 
-def reader_bytes(name: str, size: tuple[int, int], views: Views) -> int:
+def reader_bytes(name: str, size: tuple[int, int], views: Views, images: int = 1) -> int:
     """Return the bytes of a model, its weights as they are read and as they are used, and of the images in it.
 
     Args:
         name: as `load_reader` takes it; a folder, or another repository of the hub, counts as ALIGN.
         size: (height, width) in pixels that it is given.
         views: what is asked about an image.
+        images: how many each thread has in it at once.
     """
     if name == TINY:
         return TINY_BYTES
-    if name == TINY_CLIP or name.partition("/")[0] in {known.partition("/")[0] for known in CLIPS}:
-        shape = TINY_SHAPE if name == TINY_CLIP else CLIPS[name.replace("laion400m_e32", "laion400m_e31")].shape
-        return _clip_bytes(shape, size, views)
+    at_once = images * torch.get_num_threads()
+    if (clip := clip_shape(name)) is not None:
+        return _clip_bytes(clip, size, views, at_once)
     network, levels, texts = (PACKAGED[name], (0, 1, 2, 3, 4), MINILM) if name in PACKAGED else ALIGN
     shapes = map_shapes(network, levels, size)
     maps = sum(channels * height * width for channels, height, width in shapes.maps)
-    return FLOAT * (2 * (shapes.parameter_count + texts) + torch.get_num_threads() * (4 * shapes.largest + 6 * maps))
+    return FLOAT * (2 * (shapes.parameter_count + texts) + at_once * (4 * shapes.largest + 6 * maps))
 
 
-def _clip_bytes(shape: ClipShape, size: tuple[int, int], views: Views) -> int:
+def _clip_bytes(shape: ClipShape, size: tuple[int, int], views: Views, at_once: int) -> int:
     """Return the bytes of a CLIP: all states of the whole image, and a block of the most tokens at once."""
     with torch.device("meta"):
         weights = sum(parameter.numel() for parameter in Clip(shape).parameters())
@@ -55,4 +60,25 @@ def _clip_bytes(shape: ClipShape, size: tuple[int, int], views: Views) -> int:
     tokens = 1 + height * width
     windows = [(height - side + 1) * (width - side + 1) * (side * side + 1) for side in views.windows]
     values = (shape.vision.layers + 1 + views.value_blocks) * tokens + _BLOCK * max(tokens, *windows, 0)
-    return FLOAT * (2 * weights + torch.get_num_threads() * shape.vision.width * values)
+    return FLOAT * (2 * weights + at_once * shape.vision.width * values)
+
+
+def text_reader(shape: ModelShape) -> Callable[[int, int], Tensor]:
+    """Return what takes numbers of texts and of their tokens to the texts' vectors (n, dim), on the device "meta".
+
+    Gradients pass through it, so that what a training of word vectors keeps can be counted. A BERT counts as CLIP's
+    text tower of its size, and frozen layers as if they were trained: an upper estimate.
+    """
+    own = shape.clip or replace(TINY_SHAPE, quick_gelu=False)
+    with torch.device("meta"):
+        blocks = Transformer(shape.text, own).blocks
+        head = nn.Linear(shape.text.width, shape.dim)
+
+    def read(texts: int, tokens: int) -> Tensor:
+        states = torch.empty(texts, tokens, shape.text.width, device="meta")
+        for block in blocks:
+            states = block(states)
+        vectors: Tensor = head(states[:, 0])
+        return vectors
+
+    return read

@@ -105,7 +105,7 @@ def load_packaged(backbone: str, layers: Sequence[int] | None, runtime: Runtime)
     text = _text(mini.to(runtime.device), tokenizer, centre.to(runtime.device))
     name = f"packaged {backbone}"
     return VisionLanguage(
-        name, tuple(layers), images, code_of, text, _stages(network), last=len(layers), cells_of=cells_of
+        name, tuple(layers), images, code_of, text, stages_of(network), last=len(layers), cells_of=cells_of
     )
 
 
@@ -125,7 +125,8 @@ def _ends(network: Any) -> list[int]:
     return [int(ends[level["stage"] - 1]) for level in network.feature_info]
 
 
-def _stages(network: Any) -> tuple[Stage, ...]:
+def stages_of(network: Any) -> tuple[Stage, ...]:
+    """Return the stages of timm's EfficientNet, in order."""
     stages = []
     for blocks in network.blocks:
         first = blocks[0].conv_dw
