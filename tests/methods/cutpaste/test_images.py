@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
-from torchvision.transforms import functional as reference  # type: ignore[import-untyped]
+from torchvision.transforms import functional as reference
 
 from ltbench.blocks.training.draws import Draws
 from methods.cutpaste.images import AREA, Patch, Scar, jittered, turned_hue, with_patch, with_scar

@@ -1,0 +1,1 @@
+"""Any image model of the package anomalib, fitted and asked through its own Engine."""
