@@ -11,7 +11,7 @@ from ltbench.datasets import shapes
 from ltbench.datasets.drawing.canvas import noise
 from ltbench.datasets.index import load_dataset, locate
 from ltbench.datasets.listing import Counts
-from ltbench.errors import DataError
+from ltbench.errors import DataError, FullDiskError
 
 DEFECTS = [(c, d) for c, drawing in shapes.DRAWINGS.items() for d in drawing.defect_types]
 FEW: Counts = {"washer": {"train": 2, "good": 1, "split": 1}, "wood": {"train": 1, "good": 1, "stain": 2}}
@@ -121,7 +121,7 @@ def test_an_interrupted_drawing_leaves_nothing(few: Path, monkeypatch: pytest.Mo
         save(self, file, **options)
 
     monkeypatch.setattr(Image.Image, "save", fail)
-    with pytest.raises(DataError, match=r"No space left.*LTBENCH_CACHE"):
+    with pytest.raises(FullDiskError, match=r"No space left.*LTBENCH_CACHE"):
         load_dataset("shapes", None)
     assert [path for path in few.iterdir() if path.is_dir()] == []
     monkeypatch.setattr(Image.Image, "save", save)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 import shutil
 import subprocess
 from collections.abc import Callable, Sequence
@@ -194,7 +195,8 @@ def test_latex_compiles(tmp_path: Path, make_record: MakeRecord) -> None:
     command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "t.tex"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-2000:]
-    assert f"({len(tables)} pages" in done.stdout
+    pages = re.search(r"\((\d+) pages", done.stdout)
+    assert pages and int(pages[1]) >= len(tables), "a table that is broken between its columns may take two"
 
 
 @pytest.mark.parametrize("form", FORMATS)

@@ -21,8 +21,8 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor, *, gelu: bool = False) -> Te
         bias: (outputs,).
         gelu: whether the exact GELU is applied to the result.
     """
-    is_plain = x.dtype == torch.float32 and not torch.is_autocast_enabled(x.device.type)
-    if torch.is_grad_enabled() or x.device.type != "cpu" or not is_plain or not torch._C._has_mkldnn:
+    is_plain = x.device.type == "cpu" and x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
+    if torch.is_grad_enabled() or not is_plain or not torch._C._has_mkldnn:
         found = F.linear(x, weight, bias)
         return F.gelu(found) if gelu else found
     behind = "gelu" if gelu else "none"
