@@ -18,6 +18,7 @@ from ltbench.apply.images import Chunk, DecodedImages, Found, Odd, decoded, find
 from ltbench.apply.thresholds import Threshold
 from ltbench.atomic import write_output
 from ltbench.errors import DataError, SpecError
+from ltbench.figures.examples import scaled_between
 from ltbench.figures.heatmaps import overlay
 from ltbench.method import Method
 from ltbench.metrics.groups import image_scores
@@ -156,7 +157,7 @@ class Scorer:
         """Write the map as 32-bit floats (TIFF), and over the image in colours from `limits` (PNG)."""
         limits = [own for category, own in self.model.limits.items() if self.category in (None, category)]
         low, high = min(one[0] for one in limits), max(one[1] for one in limits)
-        scaled = np.clip((own - low) / max(high - low, float(np.finfo(np.float32).tiny)), 0, 1).astype(np.float32)
+        scaled = scaled_between(own, low, high)
         pictures = ((MAPS, ".tiff", Image.fromarray(own)), (PICTURES, ".png", Image.fromarray(overlay(image, scaled))))
         for folder, suffix, picture in pictures:
             content = io.BytesIO()

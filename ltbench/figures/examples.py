@@ -18,10 +18,9 @@ from ltbench.errors import SpecError, UnknownNameError
 from ltbench.metrics.thresholds import f1_threshold
 from ltbench.records.maps import read_maps
 from ltbench.records.record import MAPS, RunRecord, read_record
+from ltbench.runs.examination import LIMITS
 
 Kind = Literal["defect", "miss", "false alarm"]
-LIMITS = (0.01, 0.999)
-"""Quantiles of a category's maps that are drawn as the coldest and the hottest colour."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +91,7 @@ class SavedMaps:
             return None
         category, place = self._places[path]
         maps, low, high = self._category(category)
-        scaled = (maps[place] - low) / max(high - low, float(np.finfo(np.float32).tiny))
-        return np.asarray(np.clip(scaled, 0, 1), dtype=np.float32)
+        return scaled_between(maps[place], low, high)
 
     def _category(self, category: str) -> tuple[NDArray[np.float32], float, float]:
         if self._loaded[0] != category:
@@ -106,6 +104,12 @@ class SavedMaps:
         maps = read_maps(self._folder, category, len(self.record.scores[category]))
         low, high = np.quantile(maps, LIMITS)
         return maps, float(low), float(high)
+
+
+def scaled_between(own: NDArray[np.float32], low: float, high: float) -> NDArray[np.float32]:
+    """Return a map scaled so that 0 and 1 are `low` and `high`; what lies outside is cut."""
+    scaled = (own - low) / max(high - low, float(np.finfo(np.float32).tiny))
+    return np.asarray(np.clip(scaled, 0, 1), dtype=np.float32)
 
 
 def one_of_each_defect(record: RunRecord, categories: Sequence[str] = ()) -> list[Example]:

@@ -34,7 +34,7 @@ Predict = Callable[[str, list[str]], Prediction]
 """Gives the prediction of a category's images, by their paths."""
 
 LIMITS = (0.01, 0.999)
-"""Quantiles of a category's maps, sampled at every eighth row and column, that pictures begin and end at."""
+"""Quantiles of a category's maps that are drawn as the coldest and the hottest colour."""
 
 Measured = Callable[[str], AbstractContextManager[Any]]
 """Measures the phase it is given while its context lasts."""
@@ -44,7 +44,7 @@ Measured = Callable[[str], AbstractContextManager[Any]]
 class Findings:
     """What a method scored: metrics, why some are missing, and the score of every test image by category.
 
-    `limits` are the quantiles `LIMITS` of a category's maps, by category: the coldest and hottest colour of a picture.
+    `limits` are the quantiles `LIMITS` of a category's maps, by category, from every eighth row and column.
     """
 
     metrics: Metrics

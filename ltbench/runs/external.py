@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +14,14 @@ from ltbench.core import Dataset, RunSpec, Split, sha256_of
 from ltbench.errors import SpecError, UnknownNameError
 from ltbench.method import MethodInfo
 from ltbench.protocols import DEFAULT_PROTOCOL, protocol_named
-from ltbench.records.record import RECORD, RunRecord, new_folder, read_record, run_folder, write_record
-from ltbench.runs.environment import environment, peak_memory
+from ltbench.records.record import RECORD, new_folder, read_record, run_folder, write_record
+from ltbench.runs.environment import peak_memory
 from ltbench.runs.examination import Examination
 from ltbench.runs.harness import Harness
 from ltbench.runs.planning import prospects
 from ltbench.runs.predictions import Predictions, find_predictions
 from ltbench.runs.provenance import Digests, keep_digests, split_digests
+from ltbench.runs.recording import record_of
 from ltbench.runs.runner import Outcome
 from ltbench.splits.checking import check_split
 
@@ -142,26 +142,11 @@ def _enter(
     with progress.timed("evaluate"):
         found = examination.findings_of(lambda _, paths: predictions.of(dataset, paths, spec.protocol), measured)
     source = "csv" if predictions.scores is not None else "maximum of each map"
-    record = RunRecord(
-        spec=spec,
-        method=info,
-        preset=EXTERNAL,
-        dataset=split.dataset,
-        recipe=split.recipe,
-        split_seed=split.seed,
-        high=split.high,
-        low=split.low,
-        counts=split.counts,
-        metrics=found.metrics,
-        missing=found.missing,
-        scores=found.scores,
-        seconds={phase: round(seconds, 3) for phase, seconds in progress.seconds.items()},
-        peak_memory_mib=memory,
-        environment=environment("cpu"),
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        notes={"image_scores": source, **ahead.notes},
-        provenance=_origin(predictions, digests),
+    notes = {"image_scores": source, **ahead.notes}
+    record = record_of(
+        spec, info, EXTERNAL, split, found, seconds=progress.seconds, memory=memory, device="cpu", notes=notes
     )
+    record = replace(record, provenance=_origin(predictions, digests))
     target = run_folder(harness.results, spec)
     with new_folder(target) as temporary:
         write_record(temporary, record)

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +34,7 @@ from ltbench.runs.auxiliary import auxiliary_dataset, lent, run_digests
 from ltbench.runs.claims import Claim, claimed
 from ltbench.runs.devices import check_precision, device_faults
 from ltbench.runs.diagnostics import diagnose
-from ltbench.runs.environment import environment, peak_memory
+from ltbench.runs.environment import peak_memory
 from ltbench.runs.examination import CURVE, Examination, LearningCurve, shuffled
 from ltbench.runs.harness import Harness
 from ltbench.runs.lacking import absent_weights, all_that_lacks, works_now
@@ -44,6 +43,7 @@ from ltbench.runs.models import CALIBRATION, MODEL, Limits, write_manifest
 from ltbench.runs.planning import Plan, check_applicable, check_plan, plan
 from ltbench.runs.progress import ConsoleProgress, Position
 from ltbench.runs.provenance import keep_checkpoints, keep_digests, provenance, refuse_stale, with_new_weights
+from ltbench.runs.recording import record_of
 from ltbench.splits.files import find_split
 from ltbench.splits.held_out import PERCENT, held_out, hold_out
 from ltbench.splits.noise import shortfalls
@@ -196,22 +196,19 @@ def _record(planned: Plan, split: Split, dataset: Dataset, harness: Harness, cla
     keep_checkpoints(checkpoints_folder(harness.results, planned.spec.hash), origin, harness.progress.say)
     memory = _plan_memory(planned, split, harness)
     with new_folder(run_folder(harness.results, planned.spec)) as temporary:
-        for name in (MAPS, MODEL):
+        kept = {MAPS: harness.save_maps, MODEL: harness.save_model}
+        for name in (own for own, wanted in kept.items() if wanted):
             (temporary / name).mkdir()
         record, limits = _run(planned, split, dataset, harness, temporary, memory, annotated)
         origin = with_new_weights(origin, planned.method, planned.values)
         record = replace(record, provenance=origin, notes={**record.notes, **ahead.notes, **note})
         claim.check()
-        if not harness.save_maps:
-            (temporary / MAPS).rmdir()
         if harness.save_model:
             write_manifest(temporary / MODEL, record, limits)
-        else:
-            (temporary / MODEL).rmdir()
         write_record(temporary, record)
         keep_digests(harness.results, digests)
-    kept = checkpoints_folder(harness.results, planned.spec.hash)  # until all is written
-    shutil.rmtree(kept, ignore_errors=True)
+    checkpoints = checkpoints_folder(harness.results, planned.spec.hash)  # kept until all is written
+    shutil.rmtree(checkpoints, ignore_errors=True)
     return record
 
 
@@ -281,23 +278,8 @@ def _run(
         notes[CURVE] = curve.points
     if diagnostics := diagnose(runtime.notes, order, split):
         notes["diagnostics"] = diagnostics
-    record = RunRecord(
-        spec=spec,
-        method=info,
-        preset=planned.preset,
-        dataset=split.dataset,
-        recipe=split.recipe,
-        split_seed=split.seed,
-        high=split.high,
-        low=split.low,
-        counts=split.counts,
-        metrics=found.metrics,
-        missing=found.missing,
-        scores=found.scores,
-        seconds={phase: round(seconds, 3) for phase, seconds in progress.seconds.items()},
-        peak_memory_mib=memory,
-        environment=environment(harness.device),
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        notes=notes,
-    )
+    record = record_of(
+        spec, info, planned.preset, split, found,
+        seconds=progress.seconds, memory=memory, device=harness.device, notes=notes,
+    )  # fmt: skip
     return record, found.limits

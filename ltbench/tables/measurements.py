@@ -211,7 +211,7 @@ def _contaminants(record: RunRecord) -> str:
 
 def base_name(split: str) -> str:
     """Return the name of a split without its seed; published lists are one split in several draws, too."""
-    return re.sub(r"_official\d+", "_official", re.sub(r"_seed\d+(_listed)?$", r"\1", split))
+    return re.sub(r"_official\d+", "_official", re.sub(r"_seed\d+(_listed)?(_heldout\d+)?$", r"\1\2", split))
 
 
 @dataclass

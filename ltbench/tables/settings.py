@@ -6,6 +6,7 @@ import re
 
 from ltbench.datasets.index import SOURCES
 from ltbench.errors import LtbenchError
+from ltbench.splits.held_out import without_suffix
 from ltbench.splits.recipe import NOISE_RULES, Recipe, parse_name, spelled
 
 
@@ -13,10 +14,10 @@ def recipe_of(split: str) -> Recipe | None:
     """Return the recipe that a split's name stands for, or None for the name of an imported list.
 
     The authors' lists, `_official<n>`, are named by the recipe that they follow; `_listed` is a recipe drawn from
-    another listing.
+    another listing. Images that were kept aside (`_heldout<percent>`) change neither profile nor noise.
     """
     try:
-        return parse_name(re.sub(r"_official\d*(?=_|$)|_listed$", "", split))
+        return parse_name(re.sub(r"_official\d*(?=_|$)|_listed$", "", without_suffix(split)[0]))
     except LtbenchError:
         return None
 

@@ -15,7 +15,7 @@ import torch.nn.functional as F  # noqa: N812
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ltbench.blocks.features.backbones import channels_of
+from ltbench.blocks.features.pyramids import channels_of
 from ltbench.blocks.features.tokens import TokenExtractor, aligned, grid_of, root_mean_square
 from ltbench.blocks.maps import upsample
 from ltbench.blocks.memory_bank.estimate import maps_bytes, network_bytes

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
-from ltbench.blocks.features.backbones import Backbone, channels_of, load_backbone
+from ltbench.blocks.features.backbones import Backbone, load_backbone
+from ltbench.blocks.features.pyramids import channels_of
 from ltbench.blocks.features.settings import Backbone as BackboneName
 from ltbench.blocks.features.settings import Layers, SmoothingSigma, Weights
 from ltbench.blocks.features.tokens import root_mean_square, stack_on_disk

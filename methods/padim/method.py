@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from ltbench.blocks.features.backbones import map_shapes
 from ltbench.blocks.features.extractor import FeatureExtractor, Maps
 from ltbench.blocks.features.patches import Grid
+from ltbench.blocks.features.pyramids import map_shapes
 from ltbench.blocks.features.settings import Backbone, BackbonePrecision, Layers, SmoothingSigma, Weights
 from ltbench.blocks.maps import upsample_and_smooth
 from ltbench.blocks.memory_bank.estimate import FLOAT, maps_bytes, network_bytes

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
-from ltbench.blocks.features.backbones import map_shapes
+from ltbench.blocks.features.pyramids import map_shapes
 from ltbench.blocks.features.settings import Backbone, SmoothingSigma, Weights
 from ltbench.blocks.maps import upsample_and_smooth
 from ltbench.blocks.memory_bank.estimate import maps_bytes

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor, nn
 
-from ltbench.blocks.features.backbones import channels_of
+from ltbench.blocks.features.pyramids import channels_of
 from ltbench.blocks.features.settings import Backbone, BackbonePrecision, Layers, Weights
 from ltbench.blocks.features.tokens import (
     TokenExtractor,

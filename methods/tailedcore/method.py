@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from ltbench.blocks.features.backbones import map_shapes
+from ltbench.blocks.features.pyramids import map_shapes
 from ltbench.blocks.memory_bank.rows import Rows
 from ltbench.method import ImageCounts, ImageSet, Method, MethodInfo, Probe, Runtime
 

@@ -23,6 +23,7 @@ MakeRecord = Callable[..., RunRecord]
         ("mvtec_k4_noisy10_official3", "mvtec_k4_noisy10_official"),
         ("mvtec_k4_noisy10_official3_disjoint", "mvtec_k4_noisy10_official_disjoint"),
         ("mvtec_step100", "mvtec_step100"),
+        ("mvtec_k4_noisy10_seed1_heldout10", "mvtec_k4_noisy10_heldout10"),
     ],
 )
 def test_a_split_without_its_seed(split: str, base: str) -> None:

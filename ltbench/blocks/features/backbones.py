@@ -4,35 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import cache
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import numpy as np
 import timm
 import torch
 from numpy.typing import NDArray
-from timm.models import is_model_in_modules
-from timm.models.efficientnet import EfficientNetFeatures
-from timm.models.mobilenetv3 import MobileNetV3Features
 from torch import Tensor, nn
 
 from ltbench.blocks.device import batch_of
 from ltbench.blocks.features import weights as sources
 from ltbench.blocks.features.packaged_vit import named_state
+from ltbench.blocks.features.pyramids import facts_of, feature_network
 from ltbench.blocks.switches import fixed_algorithms, full_float32, tf32
 from ltbench.blocks.threads import torch_on_one_thread
 from ltbench.core import sha256_of
-from ltbench.errors import ContractError, SpecError, UnknownNameError
+from ltbench.errors import ContractError, SpecError
 
 PRETRAINED, RANDOM = sources.PRETRAINED, sources.RANDOM
 
 Precision = Literal["float32", "tf32", "bf16"]
 """What a backbone computes in: "float32" in full; "tf32", products of float32 rounded to 10 bits, on CUDA; "bf16",
 convolutions and products in bfloat16. What it gives is float32 in any case."""
-
-_VITS = ["vision_transformer"]
-"""Module of timm's whose networks take images of other sides than they learnt on, if they are told so."""
 
 
 class Backbone:
@@ -140,7 +133,7 @@ class Backbone:
 
     def _facts_of(self, network: Any) -> tuple[tuple[float, ...], tuple[float, ...], tuple[int, ...]]:
         """Return the mean and deviation that a network expects, and the channels of its levels."""
-        return _facts(network)
+        return facts_of(network)
 
     def _check_level(self, shape: tuple[int, ...], channels: int) -> None:
         """Raise SpecError if a level is not of this kind of backbone."""
@@ -179,42 +172,6 @@ class Backbone:
         )[:32]
 
 
-@dataclass(frozen=True, slots=True)
-class MapShapes:
-    """What a backbone makes of an image of one size.
-
-    Args:
-        maps: (C, h, w) of each layer's map.
-        parameter_count: numbers in the weights.
-        largest: numbers in the largest output of a module.
-    """
-
-    maps: tuple[tuple[int, int, int], ...]
-    parameter_count: int
-    largest: int
-
-
-@cache
-def map_shapes(name: str, layers: tuple[int, ...], size: tuple[int, int]) -> MapShapes:
-    """Return the shapes of a backbone's maps for images of `size`; nothing is computed, no weights are needed.
-
-    Raises:
-        UnknownNameError, SpecError: as `load_backbone`.
-    """
-    largest = 0
-
-    def note(module: nn.Module, given: object, made: object) -> None:
-        nonlocal largest
-        largest = max(largest, made.numel() if isinstance(made, Tensor) else 0)
-
-    with torch.device("meta"), torch.inference_mode():
-        network = _network(name, layers, seed=0).eval()
-        for module in network.modules():
-            module.register_forward_hook(note)
-        maps = [(level.shape[1], level.shape[2], level.shape[3]) for level in network(torch.empty(1, 3, *size))]
-    return MapShapes(tuple(maps), sum(parameter.numel() for parameter in network.parameters()), largest)
-
-
 def load_backbone(
     name: str,
     layers: Sequence[int],
@@ -240,63 +197,13 @@ def load_backbone(
         DataError: weights that cannot be had or do not fit; the message says what to do.
     """
     check_device(device, precision)
-    network = _network(name, tuple(layers), seed)
+    network = feature_network(name, tuple(layers), seed)
     if weights == RANDOM:
         state = network.state_dict()
     else:
         state = named_state(name, weights)
         sources.load_into(network, state, source=f"{name} weights={weights}")
     return Backbone(name, tuple(layers), network, sources.state_sha256(state), device, precision)
-
-
-def channels_of(name: str, layers: Sequence[int]) -> tuple[int, ...]:
-    """Return the channels of each feature level of a timm network; no weights are needed."""
-    return _facts(_network(name, tuple(layers), seed=0))[2]
-
-
-def architecture_of(name: str, layers: tuple[int, ...]) -> str:
-    """Return timm's name without the tag of the weights.
-
-    Raises:
-        UnknownNameError: timm has no such network.
-        SpecError: layers that do not ascend from 0 on.
-    """
-    architecture = name.partition(".")[0]
-    if not timm.is_model(architecture):
-        raise UnknownNameError("timm network", name, timm.list_models())
-    if not layers or any(layer < 0 for layer in layers) or list(layers) != sorted(set(layers)):
-        raise SpecError(f"Expected ascending layer indices, got {list(layers)}. Give for instance -p layers=[2,3].")
-    return architecture
-
-
-def _network(name: str, layers: tuple[int, ...], seed: int) -> nn.Module:
-    is_vit = is_model_in_modules(architecture_of(name, layers), _VITS)
-    sizes: dict[str, Any] = {"dynamic_img_size": True} if is_vit else {}
-    # Only the CPU's generator is drawn from: the weights are made there.
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
-        try:
-            network: nn.Module = timm.create_model(name, features_only=True, out_indices=layers, **sizes)
-        except (IndexError, AssertionError, RuntimeError) as error:
-            raise SpecError(
-                f"Expected a timm network with feature levels {list(layers)}, got {name} ({error}). "
-                "Choose other layers, another backbone or another tag."
-            ) from error
-    return _cut(network)
-
-
-def _cut(network: Any) -> nn.Module:
-    """Drop what lies behind the deepest level; timm does so itself for all but these two kinds of networks."""
-    if isinstance(network, EfficientNetFeatures | MobileNetV3Features):
-        deepest = max(level["stage"] for level in network.feature_info.get_dicts())
-        network.blocks = network.blocks[:deepest]
-    return cast(nn.Module, network)
-
-
-def _facts(network: Any) -> tuple[tuple[float, ...], tuple[float, ...], tuple[int, ...]]:
-    """Return what timm says of a feature network: the mean and deviation it expects, and the channels of its levels."""
-    config = network.pretrained_cfg
-    return tuple(config["mean"]), tuple(config["std"]), tuple(network.feature_info.channels())
 
 
 def check_device(device: str, precision: Precision = "float32") -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 
 from ltbench.blocks.device import VARIABLE
-from ltbench.blocks.features.backbones import Backbone, map_shapes
+from ltbench.blocks.features.backbones import Backbone
+from ltbench.blocks.features.pyramids import map_shapes
 from ltbench.blocks.features.transformers import MLP, TokenBackbone
 from ltbench.errors import SpecError, UnknownNameError
 

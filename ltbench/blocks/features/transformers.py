@@ -14,15 +14,9 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from ltbench.blocks.features import weights as sources
-from ltbench.blocks.features.backbones import (
-    PRETRAINED,
-    RANDOM,
-    Backbone,
-    Precision,
-    architecture_of,
-    check_device,
-)
+from ltbench.blocks.features.backbones import PRETRAINED, RANDOM, Backbone, Precision, check_device
 from ltbench.blocks.features.packaged_vit import named_state
+from ltbench.blocks.features.pyramids import architecture_of
 from ltbench.errors import SpecError
 
 Positions = Literal["timm", "dinov2", "plain"]

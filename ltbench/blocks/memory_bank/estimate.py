@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from torch import get_num_threads
 
-from ltbench.blocks.features.backbones import map_shapes
+from ltbench.blocks.features.pyramids import map_shapes
 from ltbench.blocks.memory_bank.bank import Embedding
 from ltbench.blocks.memory_bank.bounds import bounds_bytes
 from ltbench.blocks.memory_bank.coreset import coreset_size

@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from ltbench.blocks.features.backbones import map_shapes
+from ltbench.blocks.features.pyramids import map_shapes
 from ltbench.blocks.vision_language.clip_network import Clip, ClipShape, Transformer
 from ltbench.blocks.vision_language.clip_weights import TINY_SHAPE
 from ltbench.blocks.vision_language.loading import PACKAGED, TINY
