@@ -76,9 +76,7 @@ class PatchCore:
                 device=runtime.device,
             )
         patches = select(patches, kept)
-        self.memory_ = NearestNeighbours(
-            patches, approximate=self.approximate_search, device=runtime.device, bounded=runtime.scratch is None
-        )
+        self.memory_ = NearestNeighbours(patches, approximate=self.approximate_search, device=runtime.device)
         return self
 
     def predict(self, images: ImageSet) -> Prediction:

@@ -13,7 +13,6 @@ from torch import get_num_threads
 
 from ltbench.blocks.features.pyramids import map_shapes
 from ltbench.blocks.memory_bank.bank import Embedding
-from ltbench.blocks.memory_bank.bounds import bounds_bytes
 from ltbench.blocks.memory_bank.coreset import coreset_size
 from ltbench.blocks.memory_bank.denoising import POSITIONS
 from ltbench.blocks.memory_bank.lof import PRODUCTS
@@ -39,7 +38,7 @@ METRICS = 3
 """Times of the maps that the maps, their masks and the exact metrics take together at most."""
 
 SEARCH_BLOCK = 2**24
-"""Bytes of the block of distances, or of their bounds, that is filled on each thread."""
+"""Bytes of the block of distances that FAISS fills on each thread."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,8 +149,7 @@ class BankMemory:
     def search(self, rows: int, images: ImageCounts) -> int:
         """Searching `rows` patches for those of the largest category's test images, and holding their maps."""
         work = get_num_threads() * (10 * CHUNK * self.shape.dimension * FLOAT + SEARCH_BLOCK)
-        bounds = 0 if self.streamed else bounds_bytes(rows, self.shape.dimension)
-        return self.bank_bytes(rows) + bounds + self.shape.network + work + maps_bytes(images)
+        return self.bank_bytes(rows) + self.shape.network + work + maps_bytes(images)
 
     def bank_bytes(self, rows: int) -> int:
         """Return the bytes of `rows` patches in an index."""

@@ -1,4 +1,4 @@
-"""Nearest patches in a memory bank, with FAISS and by bounds, or with torch on a device."""
+"""Nearest patches in a memory bank, with FAISS, or with torch on a device."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ import torch
 from numpy.typing import NDArray
 
 from ltbench.blocks.device import batch_of, upload
-from ltbench.blocks.memory_bank.bounds import Bounds, suited
 from ltbench.blocks.memory_bank.device_search import QUERIES, DeviceRows
 from ltbench.blocks.memory_bank.rows import Rows, windows
 from ltbench.cores import in_order
@@ -27,9 +26,6 @@ Found = tuple[NDArray[np.float32], NDArray[np.int64]]
 
 CHUNK = 1024
 """Queries that are searched together; FAISS turns to its fast matrix products between 800 and 900 of them."""
-
-SCANNED = 2
-"""Chunks of a search that FAISS scans in any case: making bounds takes as long as they save in so many."""
 
 CENTROIDS, SUBQUANTISERS, BITS = 512, 64, 8
 """The approximate index of amazon-science/patchcore-inspection."""
@@ -45,15 +41,11 @@ class NearestNeighbours:
     asked for, measures these few anew, each by itself, and orders them by distance, then by index: what is found for a
     query does not depend on the other queries. (It can where two further rows are nearer to the k-th than rounding.)
 
-    In a large memory bank that is searched for many queries the same is found by `Bounds`, where these pay by the first
-    queries (and what FAISS loses to rounding is found there, too).
-
     Args:
         memory: (N, D), one matrix or several of D columns that follow one another; they are not needed afterwards.
         approximate: use IndexIVFPQ with 512 centroids, 64 sub-quantisers and 8 bits: less memory, distances rounded.
         device: "cpu", "cuda" or "cuda:N". On CUDA the exact search is torch's (`DeviceRows`); the approximate one needs
             faiss-gpu, else the CPU searches, with a warning.
-        bounded: use bounds where they pay; they take a quarter of the memory bank beside it.
 
     Attributes:
         on_device: the exact search on a device that takes batches, or None.
@@ -62,12 +54,12 @@ class NearestNeighbours:
         SpecError: a memory bank that is empty, or that the approximate index cannot hold.
     """
 
-    def __init__(self, *memory: Rows, approximate: bool = False, device: str = "cpu", bounded: bool = True) -> None:
+    def __init__(self, *memory: Rows, approximate: bool = False, device: str = "cpu") -> None:
         for part in memory:
             if len(part.shape) != 2 or part.dtype != np.float32 or not len(part):
                 raise SpecError(f"Expected a float32 memory bank (N, D), got {part.dtype} {part.shape}. Fit anew.")
         index = _exact_index(memory)
-        self._serve(_approximate_index(_held(index)) if approximate else index, device, bounded=bounded)
+        self._serve(_approximate_index(_held(index)) if approximate else index, device)
 
     def __len__(self) -> int:
         return int(self._index.ntotal)
@@ -96,7 +88,7 @@ class NearestNeighbours:
             raise SpecError(f"Expected 1 to {len(self)} neighbours (rows of the memory bank), got {k}. Lower k.")
         counts: list[int] = []
         size = CHUNK if self.on_device is None else QUERIES
-        tasks = self._tasks(_chunks(_counted(images, counts), size), k)
+        tasks = (partial(self._search, chunk, k) for chunk in _chunks(_counted(images, counts), size))
         waiting = (np.empty((0, k), np.float32), np.empty((0, k), np.int64))
         with closing(in_order(tasks, self._workers)) as results:
             for distances, indices in results:
@@ -123,10 +115,8 @@ class NearestNeighbours:
         neighbours._serve(faiss.deserialize_index(arrays[_INDEX]), device)
         return neighbours
 
-    def _serve(self, index: Any, device: str, *, bounded: bool = True) -> None:
+    def _serve(self, index: Any, device: str) -> None:
         self._index = self._searcher = index
-        self._bounded = bounded
-        self._bounds: Bounds | None = None
         self._workers = int(faiss.omp_get_max_threads())
         self._memory: NDArray[np.float32] | None = None
         self.on_device: DeviceRows | None = None
@@ -146,28 +136,7 @@ class NearestNeighbours:
         else:
             logger.warning("The approximate search runs on the CPU: this FAISS has no GPU. See docs/runs.md, On a GPU.")
 
-    def _tasks(self, chunks: Iterable[NDArray[np.float32]], k: int) -> Iterator[Callable[[], Found]]:
-        """Yield the search of each chunk; how the later ones are searched is decided by the first of these."""
-        search = self._scan
-        for number, chunk in enumerate(chunks):
-            if number == SCANNED and self._bounds_pay(chunk, k):
-                search = self._bound
-            yield partial(search, chunk, k)
-
-    def _bounds_pay(self, queries: NDArray[np.float32], k: int) -> bool:
-        memory, on_cpu = self._memory, self.on_device is None
-        if self._bounds is None and self._bounded and on_cpu and memory is not None and suited(memory):
-            self._bounds = Bounds(memory)
-        return self._bounds is not None and self._bounds.pay(queries, k)
-
-    def _bound(self, queries: NDArray[np.float32], k: int) -> Found:
-        assert self._bounds is not None
-        distances, indices, given_up = self._bounds.search(queries, k)
-        if len(given_up):
-            distances[given_up], indices[given_up] = self._scan(queries[given_up], k)
-        return distances, indices
-
-    def _scan(self, queries: NDArray[np.float32], k: int) -> Found:
+    def _search(self, queries: NDArray[np.float32], k: int) -> Found:
         if self.on_device is not None:
             distances, indices = self.on_device.search(upload(queries, self.on_device.device), k)
             return distances.cpu().numpy(), indices.cpu().numpy()
