@@ -134,7 +134,7 @@ def table(
 
 
 def _results(results: str | Path | None) -> Path:
-    return Path(os.environ.get("LTBENCH_RESULTS", "results") if results is None else results)
+    return Path(os.environ.get("LTBENCH_RESULTS", "results") if results is None else results).expanduser()
 
 
 def _data_root(data_root: str | Path | None) -> Path | None:

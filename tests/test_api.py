@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -32,7 +33,10 @@ def test_a_run_its_table_and_its_model(parts: Path, ltbench: Run) -> None:
     assert float(own.iloc[0]) == pytest.approx(100 * first.record.metrics["image_auroc"]["avg"])
 
     scorer = package.load(first.folder, threshold="false_alarms=40%")
-    scored = scorer.score([parts / "parts" / "bolt" / "test"])
+    shutil.copytree(parts / "parts" / "bolt" / "test", "new")
+    Path("new/notes.txt").write_text("no image")
+    with pytest.warns(UserWarning, match="passed over new/notes.txt"):
+        scored = scorer.score(["new"])
     assert len(scored) == 8
     assert {one.decision for one in scored} <= {"good", "defective"}
     expected = {entry["path"]: entry["score"] for entry in first.record.scores["bolt"]}

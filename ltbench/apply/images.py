@@ -40,10 +40,11 @@ class Odd:
 def find_images(paths: Iterable[Path]) -> tuple[list[Found], list[Odd]]:
     """Return the images among files and below folders, in the order of the arguments and then of their names.
 
-    Hidden files and folders are left out; links to folders are not followed.
+    Hidden files and folders are left out. Links to folders are followed, each folder once.
 
     Raises:
         DataError: a path that is not there, or no image at all.
+        OSError: a folder that cannot be read.
     """
     found, odd = [], []
     for path in paths:
@@ -65,9 +66,18 @@ def find_images(paths: Iterable[Path]) -> tuple[list[Found], list[Odd]]:
 
 
 def _below(folder: Path) -> Iterator[Path]:
-    for place, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
+    seen: set[Path] = set()
+    for place, folders, files in os.walk(folder, onerror=_raise, followlinks=True):
+        if (real := Path(place).resolve()) in seen:  # a link back into the tree
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
         yield from (Path(place) / name for name in files if not name.startswith("."))
+
+
+def _raise(error: OSError) -> None:
+    raise error
 
 
 class DecodedImages(FileImages):

@@ -6,6 +6,7 @@ import io
 import itertools
 import math
 import time
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -102,12 +103,16 @@ class Scorer:
             )
 
     def score(self, paths: Iterable[str | Path]) -> list[Scored]:
-        """Return the scores of the images among files and below folders; other files are passed over.
+        """Return the scores of the images among files and below folders; a warning names files that are passed over.
 
         Raises:
             DataError: a path that is not there, or no image that can be read.
         """
-        return self.apply(find_images([Path(path) for path in paths])[0]).scored
+        found, odd = find_images([Path(path) for path in paths])
+        applied = self.apply(found)
+        for one in (*odd, *applied.odd):
+            warnings.warn(f"passed over {one.file}: {one.reason}", stacklevel=2)
+        return applied.scored
 
     def apply(self, found: Sequence[Found]) -> Applied:
         """Score images in order; files that cannot be read are passed over.

@@ -9,7 +9,8 @@ from tempfile import TemporaryDirectory
 
 from ltbench.errors import DataError
 from ltbench.records.record import RunRecord, stream_records
-from ltbench.runs.exchange import Origin, import_bundle, origin_of
+from ltbench.runs.bundles import Origin
+from ltbench.runs.exchange import import_bundle, origin_of
 from ltbench.runs.verification import verify_run
 
 

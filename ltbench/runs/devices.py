@@ -20,6 +20,8 @@ FAISS_BUILDS = ("faiss-cpu", "faiss-gpu-cu12", "faiss-gpu-cu11", "faiss-gpu")
 def resolve_device(name: str) -> str:
     """Return "auto" as the best device there is, and check that a named one is there and can serve.
 
+    A warning says why a CUDA device that is there cannot serve as "auto".
+
     Raises:
         SpecError: another name, a CUDA device that torch does not see or cannot use, or two builds of FAISS beside it.
     """
@@ -32,6 +34,8 @@ def resolve_device(name: str) -> str:
         raise SpecError(f"Expected device auto, cpu, cuda or cuda:N, got {name!r}. Pass --device auto.")
     count, told = _cuda_devices(torch)
     if name == "auto" and not count:
+        if told:
+            warnings.warn(f"running on the CPU: {told}", stacklevel=2)
         return "cpu"
     if int(index or 0) >= count:
         why = f" ({told})" if told else ""

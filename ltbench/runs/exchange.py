@@ -7,57 +7,26 @@ records against their checksums and hashes, image metrics against the scores.
 
 from __future__ import annotations
 
-import io
 import json
-import re
 import shutil
-import tarfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
-import zstandard
-
-from ltbench import __version__
 from ltbench.atomic import write_output, write_whole
-from ltbench.core import sha256_of
 from ltbench.errors import DataError, SpecError
 from ltbench.records.record import RECORD, REMEDY, RunRecord, new_folder, read_record, stream_records
+from ltbench.runs.bundles import NAME, Origin, check_digests, packed, unpacked
+from ltbench.runs.claims import claimed
 from ltbench.runs.provenance import FOLDER as DIGESTS
 from ltbench.runs.verification import verify_run
 from ltbench.system import writing
 
-MANIFEST = "bundle.json"
-SCHEMA = 1
-SUFFIX = ".tar.zst"
 ORIGIN = "measured_by.json"
 """The file beside an imported record that says who measured it."""
 
-LARGEST = 256 * 2**20
-"""Bytes of one file of a bundle: a record with the scores of a million images is smaller."""
-
-_INSIDE = re.compile(r"runs/[0-9a-f]{16}/record\.json|digests/[0-9a-f]{64}\.json")
-_NAME = re.compile(r"[^\x00-\x1f\x7f]{1,100}")
-
-
-@dataclass(frozen=True, slots=True)
-class Origin:
-    """Who measured a run, and how it came here.
-
-    Args:
-        by: the name that the measurer gave himself.
-        bundle: the sha256 of the bundle's contents.
-        created: when the bundle was made, ISO 8601, UTC.
-        ltbench: the version that made it.
-    """
-
-    by: str
-    bundle: str
-    created: str
-    ltbench: str
+SUFFIX = ".tar.zst"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +64,7 @@ def write_bundle(
     """
     if not out.name.endswith(SUFFIX):
         raise SpecError(f"Expected a bundle named *{SUFFIX}, got {out.name}. Mend --out.")
-    if not _NAME.fullmatch(by) or not by.strip():
+    if not NAME.fullmatch(by) or not by.strip():
         raise SpecError(f"Expected a name of up to 100 printable characters, got {by!r}. Mend --by.")
     wanted, of = set(datasets), set(methods)
     problems: list[str] = []
@@ -114,7 +83,7 @@ def write_bundle(
     digests = (results / DIGESTS / f"{name}.json" for name in sorted(images) if name)
     files |= {f"digests/{file.name}": file for file in digests if file.is_file()}
     contents = {name: file.read_bytes() for name, file in files.items()}
-    write_output(out, _packed(contents, by))
+    write_output(out, packed(contents, by))
     return runs
 
 
@@ -126,23 +95,6 @@ def _refuse_damaged(results: Path, runs: Iterable[str]) -> None:
                 f"Expected whole records, got run {run}: {found.faults[0]}. `ltbench runs verify` says more; remove it "
                 f"with `ltbench runs rm {run}` or repeat it."
             )
-
-
-def _packed(contents: Mapping[str, bytes], by: str) -> bytes:
-    manifest = {
-        "schema": SCHEMA,
-        "by": by,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "ltbench": __version__,
-        "files": {name: sha256_of(content.decode()) for name, content in contents.items()},
-    }
-    raw = io.BytesIO()
-    with tarfile.open(fileobj=raw, mode="w", format=tarfile.PAX_FORMAT) as archive:
-        for name, content in {MANIFEST: json.dumps(manifest, indent=1).encode(), **contents}.items():
-            entry = tarfile.TarInfo(name)
-            entry.size = len(content)
-            archive.addfile(entry, io.BytesIO(content))
-    return zstandard.ZstdCompressor(level=10).compress(raw.getvalue())
 
 
 def import_bundle(bundle: Path, results: Path) -> Exchanged:
@@ -158,7 +110,7 @@ def import_bundle(bundle: Path, results: Path) -> Exchanged:
     """
     with TemporaryDirectory(prefix="ltbench-import-") as place:
         folder = Path(place)
-        origin, runs = _unpack(bundle, folder)
+        origin, runs = unpacked(bundle, folder)
         for run in runs:
             found = verify_run(folder, run, None)
             if not found.ok:
@@ -205,19 +157,33 @@ def _merge(source: Path, runs: Iterable[str], results: Path, origin: Origin | No
     conflicts: list[str] = []
     for run in runs:
         target = results / "runs" / run
-        if (target / RECORD).is_file():
-            (known if _same(read_record(target), read_record(source / "runs" / run)) else conflicts).append(run)
-            continue
-        with new_folder(target) as temporary:
-            shutil.copytree(source / "runs" / run, temporary, dirs_exist_ok=True, symlinks=True, copy_function=_copy)
-            if origin is not None:
-                write_whole(temporary / ORIGIN, (json.dumps(asdict(origin)) + "\n").encode())
+        with claimed(results, run) as claim:  # another process may be doing that run
+            if (target / RECORD).is_file():
+                (known if _same(read_record(target), read_record(source / "runs" / run)) else conflicts).append(run)
+                continue
+            with new_folder(target) as temporary:
+                shutil.copytree(
+                    source / "runs" / run, temporary, dirs_exist_ok=True, symlinks=True, copy_function=_copy
+                )
+                if origin is not None:
+                    write_whole(temporary / ORIGIN, (json.dumps(asdict(origin)) + "\n").encode())
+                claim.check()
         added.append(run)
     for file in sorted((source / DIGESTS).glob("*.json")):
-        if not (target := results / DIGESTS / file.name).exists():
+        target = results / DIGESTS / file.name
+        if not target.exists() and _are_digests(file):
             with writing(target, REMEDY):
                 write_whole(target, file.read_bytes())
     return Exchanged(tuple(added), tuple(known), tuple(conflicts), origin)
+
+
+def _are_digests(file: Path) -> bool:
+    """Return whether a file holds the digests that its name is the hash of; others word nothing and are left behind."""
+    try:
+        check_digests({file.stem: file.read_bytes()})
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def _copy(source: str, target: str) -> None:
@@ -228,50 +194,3 @@ def _copy(source: str, target: str) -> None:
 
 def _same(one: RunRecord, other: RunRecord) -> bool:
     return dict(one.scores) == dict(other.scores) and one.metrics == other.metrics
-
-
-def _unpack(bundle: Path, folder: Path) -> tuple[Origin, list[str]]:
-    """Write the files of a bundle below a folder, with the contents that they were packed with."""
-    contents = dict(_entries(bundle))
-    try:
-        manifest: dict[str, Any] = json.loads(contents.pop(MANIFEST))
-        if manifest["schema"] != SCHEMA:
-            raise ValueError(f"schema {manifest['schema']!r}, and this ltbench reads {SCHEMA}")
-        sums = {name: sha256_of(content.decode()) for name, content in contents.items()}
-        if sums != manifest["files"]:
-            changed = sorted(
-                name for name in {*sums, *manifest["files"]} if sums.get(name) != manifest["files"].get(name)
-            )
-            raise ValueError(f"other contents than it was packed with ({changed[0]})")
-        if not _NAME.fullmatch(manifest["by"]):
-            raise ValueError("no name of who measured")
-        origin = Origin(manifest["by"], sha256_of(sums), str(manifest["created"]), str(manifest["ltbench"]))
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise DataError(f"Expected a whole bundle in {bundle}, got {error}. Ask for it again.") from error
-    for name, content in contents.items():
-        with writing(folder / name, "Free some space there, or set TMPDIR to another folder."):
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            (folder / name).write_bytes(content)
-    return origin, sorted(Path(name).parent.name for name in contents if name.startswith("runs/"))
-
-
-def _entries(bundle: Path) -> Iterator[tuple[str, bytes]]:
-    seen: set[str] = set()
-    try:
-        with (
-            bundle.open("rb") as file,
-            zstandard.ZstdDecompressor().stream_reader(file) as raw,
-            tarfile.open(fileobj=raw, mode="r|") as archive,
-        ):
-            for entry in archive:
-                name = entry.name
-                if not entry.isreg() or name in seen or not (name == MANIFEST or _INSIDE.fullmatch(name)):
-                    raise ValueError(f"the entry {name!r}, which no bundle has")
-                if entry.size > LARGEST:
-                    raise ValueError(f"{name} of {entry.size:,} bytes, beyond {LARGEST:,}")
-                content = archive.extractfile(entry)
-                assert content is not None
-                seen.add(name)
-                yield name, content.read()
-    except (OSError, tarfile.TarError, zstandard.ZstdError, ValueError, EOFError) as error:
-        raise DataError(f"Expected a bundle in {bundle}, got {error}. Ask for it again.") from error

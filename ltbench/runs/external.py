@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,13 +14,14 @@ from ltbench.core import Dataset, RunSpec, Split, sha256_of
 from ltbench.errors import SpecError, UnknownNameError
 from ltbench.method import MethodInfo
 from ltbench.protocols import DEFAULT_PROTOCOL, protocol_named
-from ltbench.records.record import RECORD, new_folder, read_record, run_folder, write_record
+from ltbench.records.record import RECORD, RunRecord, new_folder, read_record, run_folder, write_record
+from ltbench.runs.claims import Claim, claimed
 from ltbench.runs.environment import peak_memory
 from ltbench.runs.examination import Examination
 from ltbench.runs.harness import Harness
 from ltbench.runs.planning import prospects
 from ltbench.runs.predictions import Predictions, find_predictions
-from ltbench.runs.provenance import Digests, keep_digests, split_digests
+from ltbench.runs.provenance import Digests, keep_digests, refuse_stale, split_digests
 from ltbench.runs.recording import record_of
 from ltbench.runs.runner import Outcome
 from ltbench.splits.checking import check_split
@@ -106,18 +107,35 @@ def evaluate(
     spec = RunSpec(info.name, {}, split.name, split.sha256, chosen, submission.seed)
     for sentence in _told(predictions, split):
         harness.progress.say(sentence)
-    target = run_folder(harness.results, spec)
     digests = split_digests(split, dataset)
-    origin = _origin(predictions, digests)
-    if not harness.force and (target / RECORD).is_file():
-        record = read_record(target)
-        if record.provenance == origin and record.method == info:
-            return Outcome(record, target, reused=True)
+    with claimed(harness.results, spec.hash, wait=harness.wait, say=harness.progress.say) as claim:
+        record = _finished(spec, info, _origin(predictions, digests), harness, digests, split)
+        if record is not None:
+            return Outcome(record, run_folder(harness.results, spec), reused=True)
+        return _enter(spec, info, predictions, split, dataset, harness, digests, claim)
+
+
+def _finished(
+    spec: RunSpec, info: MethodInfo, origin: Mapping[str, Any], harness: Harness, digests: Digests, split: Split
+) -> RunRecord | None:
+    """Return the record of the same predictions, or None; raise `SpecError` if it is of others or says otherwise."""
+    folder = run_folder(harness.results, spec)
+    if harness.force or not (folder / RECORD).is_file():
+        return None
+    record = read_record(folder)
+    before = record.provenance or {}
+    if before.get("weights") != origin["weights"]:
         raise SpecError(
             f"Expected the predictions that {info.title} on {split.name} was scored by, got others. --force replaces "
             "them; another method needs a name of its own, another training a --seed."
         )
-    return _enter(spec, info, predictions, split, dataset, harness, digests)
+    refuse_stale(harness.results, record, origin, digests, split)
+    if record.method != info:
+        raise SpecError(
+            f"Expected what was said of {info.title} when it was scored, got another --told or --paper. Say the same, "
+            "or pass --force."
+        )
+    return record
 
 
 def _enter(
@@ -128,6 +146,7 @@ def _enter(
     dataset: Dataset,
     harness: Harness,
     digests: Digests,
+    claim: Claim,
 ) -> Outcome:
     ahead, progress = prospects(split, dataset, spec.protocol), harness.progress
     for sentence in ahead.told:
@@ -151,6 +170,7 @@ def _enter(
     with new_folder(target) as temporary:
         write_record(temporary, record)
         keep_digests(harness.results, digests)
+        claim.check()
     return Outcome(record, target, reused=False)
 
 

@@ -139,5 +139,5 @@ def _read(folder: Path) -> SavedModel:
         content["protocol"] = Protocol(**content["protocol"])
         content["limits"] = {name: (float(low), float(high)) for name, (low, high) in content["limits"].items()}
         return SavedModel(**content, folder=folder)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, LtbenchError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, LtbenchError, RecursionError) as error:
         raise DataError(f"Expected a saved model in {file}, got {error}. Save it again with --save-model.") from error

@@ -124,18 +124,28 @@ def read_map(file: Path) -> Map:
 
 
 def _read_map(file: Path) -> NDArray[np.generic]:
-    suffix = file.suffix.lower()
-    if suffix == ".npy":
-        return np.asarray(np.load(file, allow_pickle=False))
-    if suffix == ".npz":
-        with np.load(file, allow_pickle=False) as arrays:
-            if len(arrays.files) != 1:
-                raise ValueError(f"{len(arrays.files)} arrays")
-            return np.asarray(arrays[arrays.files[0]])
+    if file.suffix.lower() in (".npy", ".npz"):
+        try:
+            return _read_array(file)
+        except (OSError, ValueError):
+            raise
+        except Exception as error:  # numpy raises what zipfile, zlib and its parser of headers raise
+            raise ValueError(f"a damaged file ({type(error).__name__}: {error})") from error
     image = decode(file)
     if image.mode not in ("F", *SIXTEEN_BIT):
         raise ValueError(f"mode {image.mode} instead of floats or 16-bit grey")
     return np.asarray(image)
+
+
+def _read_array(file: Path) -> NDArray[np.generic]:
+    """Return the array of a .npy file, or the only one of a .npz file."""
+    with file.open("rb") as content:  # numpy leaves a file open in which it finds no archive
+        stored = np.load(content, allow_pickle=False)
+        if isinstance(stored, np.ndarray):
+            return stored
+        if len(stored.files) != 1:
+            raise ValueError(f"{len(stored.files)} arrays")
+        return np.asarray(stored[stored.files[0]])
 
 
 def fitted(own: Map, size: tuple[int, int], protocol: Protocol, file: Path) -> Map:

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ltbench.apply.images import find_images
 from ltbench.records.record import read_record
 from ltbench.runs.models import MANIFEST, MODEL
 from tests.conftest import Run
@@ -154,3 +155,21 @@ def test_maps_of_one_name_are_refused(ltbench: Run, parts: Path) -> None:
     assert code == 2
     assert "Score them apart" in err
     assert not Path("out").exists()
+
+
+def test_links_are_followed_once_and_folders_that_cannot_be_read_are_errors(
+    parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "new" / "deep").mkdir(parents=True)
+    (tmp_path / "new" / "linked").symlink_to(parts / "parts" / "bolt" / "test" / "good")
+    (tmp_path / "new" / "deep" / "back").symlink_to(tmp_path / "new")
+    found, odd = find_images([tmp_path / "new"])
+    assert [one.name for one in found] == [f"linked/{number:03d}.png" for number in range(4)]
+    assert odd == []
+
+    def refuse(path: object) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("os.scandir", refuse)
+    with pytest.raises(PermissionError):
+        find_images([tmp_path / "new"])

@@ -38,7 +38,8 @@ def test_a_driver_that_is_too_old_is_told(monkeypatch: pytest.MonkeyPatch) -> No
     )
     with pytest.raises(SpecError, match=r"too old \(found version 11040\).*Update the driver .* or pass --device cpu"):
         resolve_device("cuda")
-    assert resolve_device("auto") == "cpu"
+    with pytest.warns(UserWarning, match=r"running on the CPU: .* too old"):
+        assert resolve_device("auto") == "cpu"
 
 
 def test_a_device_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,7 +75,7 @@ def test_a_device_that_fails_in_the_middle_leaves_nothing_and_the_next_call_star
         raise error
 
     harness = Harness(tmp_path / "results", device="cuda")
-    monkeypatch.setattr("ltbench.runs.runner.environment", lambda _: {})
+    monkeypatch.setattr("ltbench.runs.recording.environment", lambda _: {})
     with monkeypatch.context() as broken:
         broken.setattr(MeanImage, "predict", predict)
         with pytest.raises(LtbenchError, match=message) as raised:

@@ -7,6 +7,7 @@ import json
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
+from threading import Timer
 from typing import Any
 
 import pytest
@@ -16,7 +17,10 @@ from ltbench.core import sha256_of
 from ltbench.errors import DataError, SpecError
 from ltbench.records.integrity import CHECKSUMS, checksums_of
 from ltbench.records.record import RECORD, read_record
-from ltbench.runs.exchange import MANIFEST, import_bundle, merge_results, origin_of, write_bundle
+from ltbench.runs import bundles
+from ltbench.runs.bundles import MANIFEST
+from ltbench.runs.claims import try_claim
+from ltbench.runs.exchange import import_bundle, merge_results, origin_of, write_bundle
 from ltbench.runs.verification import runs_on_disk
 from tests.conftest import Run
 
@@ -107,6 +111,43 @@ def test_entries_that_no_bundle_has_are_refused(results: Path, name: str) -> Non
     with pytest.raises(DataError, match="which no bundle has"):
         import_bundle(Path("c.tar.zst"), Path("theirs"))
     assert not Path("theirs").exists()
+
+
+def test_digests_that_are_not_those_of_their_name_are_refused(results: Path) -> None:
+    write_bundle(results, Path("b.tar.zst"), "A lab")
+    planted = f"digests/{'0' * 64}.json"
+    _write(Path("c.tar.zst"), {**_read(Path("b.tar.zst")), planted: b"[1]"})
+    with pytest.raises(DataError, match="not those of their name"):
+        import_bundle(Path("c.tar.zst"), Path("theirs"))
+    assert not Path("theirs").exists()
+    (results / planted).write_text("[1]")
+    merge_results(results, Path("merged"))
+    assert not (Path("merged") / planted).exists()
+    assert len(list(Path("merged/digests").iterdir())) == len(list(Path("results/digests").iterdir())) - 1
+
+
+def test_a_bundle_beyond_what_memory_holds_is_refused(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_bundle(results, Path("b.tar.zst"), "A lab")
+    monkeypatch.setattr(bundles, "LARGEST_BUNDLE", 1000)
+    with pytest.raises(DataError, match="more than 1,000 bytes"):
+        import_bundle(Path("b.tar.zst"), Path("theirs"))
+
+
+def test_a_run_that_another_process_does_is_waited_for(results: Path) -> None:
+    run = runs_on_disk(results)[0]
+    claim = try_claim(Path("theirs"), run)
+    assert claim is not None
+    (being_written := Path("theirs/runs") / f".{run}.x").mkdir(parents=True)
+
+    def end() -> None:
+        being_written.rename("kept")
+        claim.release()
+
+    timer = Timer(0.5, end)
+    timer.start()
+    assert run in merge_results(results, Path("theirs")).added
+    timer.join()
+    assert Path("kept").is_dir()
 
 
 @pytest.mark.parametrize("content", [b"", b"no bundle", zstandard.ZstdCompressor().compress(b"no archive" * 100)])

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from threading import Timer
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from ltbench.errors import DataError, SpecError, UnknownNameError
 from ltbench.protocols import PROTOCOLS
 from ltbench.records.maps import read_maps
 from ltbench.records.record import MAPS, read_record
+from ltbench.runs.claims import try_claim
 from ltbench.runs.external import Submission
 from ltbench.runs.predictions import fitted, read_map
 from tests.conftest import Run
@@ -135,6 +137,45 @@ def test_other_predictions_replace_none_unless_forced(ltbench: Run, parts: Path,
     assert _evaluate(ltbench, parts, folder, "--seed", "1")[0] == 0
 
 
+def test_an_array_under_the_name_of_an_archive_is_read(tmp_path: Path) -> None:
+    own = np.ones((3, 4), np.float32)
+    np.save(tmp_path / "map.npy", own)
+    (tmp_path / "map.npy").rename(tmp_path / "map.npz")
+    assert np.array_equal(read_map(tmp_path / "map.npz"), own)
+
+
+def test_what_else_changed_is_not_called_other_predictions(
+    ltbench: Run, parts: Path, inside: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = _hand_in(inside, Path("theirs"), ".npy")
+    assert _evaluate(ltbench, parts, folder)[0] == 0
+    code, _, err = _evaluate(ltbench, parts, folder, "--told", "categories")
+    assert (code, "another --told or --paper" in " ".join(err.split())) == (2, True)
+    monkeypatch.setattr("ltbench.runs.external.__version__", "99.0")
+    code, _, err = _evaluate(ltbench, parts, folder)
+    assert (code, "is ltbench 99.0 since this run" in " ".join(err.split())) == (2, True)
+
+
+def test_a_run_that_another_process_does_is_left_alone(ltbench: Run, parts: Path, inside: Path) -> None:
+    folder = _hand_in(inside, Path("theirs"), ".npy")
+    assert _evaluate(ltbench, parts, folder, "--json")[0] == 0
+    run = next(own for own in (inside.parent).iterdir() if own != inside)
+    claim = try_claim(Path("results"), run.name)
+    assert claim is not None
+    (being_written := inside.parent / f".{run.name}.x").mkdir()
+    shutil.rmtree(run)
+
+    def end() -> None:
+        being_written.rename("kept")
+        claim.release()
+
+    timer = Timer(0.5, end)
+    timer.start()
+    assert _evaluate(ltbench, parts, folder, "--json")[0] == 0
+    timer.join()
+    assert Path("kept").is_dir()
+
+
 def _nan(folder: Path) -> None:
     file = next(folder.rglob("*.npy"))
     np.save(file, np.full((64, 64), np.nan, np.float32))
@@ -162,6 +203,28 @@ def _cut(folder: Path) -> None:
     file.write_bytes(file.read_bytes()[:100])
 
 
+def _cut_npz(folder: Path) -> None:
+    file = next(folder.rglob("*.npy"))
+    np.savez(file.with_suffix(".npz"), maps=np.zeros((64, 64), np.float32))
+    file.unlink()
+    whole = file.with_suffix(".npz").read_bytes()
+    file.with_suffix(".npz").write_bytes(whole[: len(whole) // 2])
+
+
+def _flipped_npz(folder: Path) -> None:
+    file = next(folder.rglob("*.npy"))
+    np.savez_compressed(file.with_suffix(".npz"), maps=np.random.RandomState(0).rand(64, 64))
+    file.unlink()
+    whole = bytearray(file.with_suffix(".npz").read_bytes())
+    whole[len(whole) // 2] ^= 255
+    file.with_suffix(".npz").write_bytes(whole)
+
+
+def _broken_header(folder: Path) -> None:
+    file = next(folder.rglob("*.npy"))
+    file.write_bytes(file.read_bytes().replace(b"{'descr'", b"{'", 1))
+
+
 def _csv(text: str) -> Callable[[Path], None]:
     def change(folder: Path) -> None:
         file = folder / "scores.csv"
@@ -181,6 +244,9 @@ def _csv(text: str) -> Callable[[Path], None]:
         (_aspect, "aspect of its image"),
         (_twice, "one map an image"),
         (_cut, "Expected an anomaly map"),
+        (_cut_npz, "Expected an anomaly map"),
+        (_flipped_npz, "Expected an anomaly map"),
+        (_broken_header, "Expected an anomaly map"),
         (_csv("path,points|"), "columns path and score"),
         (_csv("path,score|bolt/test/good/000.png,1\n"), "twice"),
         (_csv("path,score|x,nan\n"), "not finite"),

@@ -89,7 +89,7 @@ def known_fingerprints(file: Path = _TABLE) -> dict[tuple[str, str], Fingerprint
     try:
         entries = json.loads(file.read_text(encoding="utf-8")) if file.exists() else []
         return {(one["backbone"], one["weights"]): _read(one["fingerprint"]) for one in entries}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise DataError(f"Expected known weights in {file}, got {error}. Remove it to begin anew.") from error
 
 

@@ -49,7 +49,10 @@ def check_room(backbone: Backbone, size: tuple[int, int]) -> None:
     """
     if backbone.device.type != "cuda":
         return
-    free = torch.cuda.mem_get_info(backbone.device)[0] + torch.cuda.memory_reserved(backbone.device)
+    device = backbone.device
+    unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    # the backbone's own weights lie there already, and `device_bytes` counts them
+    free = torch.cuda.mem_get_info(device)[0] + unused + FLOAT * backbone.parameter_count
     if refusal := why_no_room(backbone, size, free):
         raise SpecError(refusal)
 
