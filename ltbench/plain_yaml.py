@@ -36,9 +36,11 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Hashable, Any]:
         merged = [key for key, _ in node.value if key.tag == "tag:yaml.org,2002:merge"]
         keys = [self.construct_object(key, deep=True) for key, _ in node.value if key not in merged]
-        for place, key in enumerate(keys):
-            if isinstance(key, Hashable) and key in keys[:place]:
+        seen = set[Hashable]()
+        for key in (key for key in keys if isinstance(key, Hashable)):
+            if key in seen:
                 raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} is given twice", node.start_mark)
+            seen.add(key)
         return super().construct_mapping(node, deep)
 
 

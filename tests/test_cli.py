@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from ltbench.cli import tables
 from ltbench.contract.parameters import plain, resolve
 from ltbench.contract.registry import method_class, presets
 from ltbench.datasets.index import SOURCES
@@ -23,6 +24,7 @@ from ltbench.method import MethodInfo
 from ltbench.protocols import PROTOCOLS
 from ltbench.records.record import RunRecord, new_folder, run_folder, write_record
 from ltbench.runs.claims import try_claim
+from ltbench.sweeps import tabulation
 from tests.conftest import Run
 
 
@@ -45,6 +47,10 @@ def test_every_command_has_help_with_examples(ltbench: Run, command: str) -> Non
     code, out, _ = ltbench(*command.split(), "--help")
     assert code == 0
     assert "Examples:" in out
+
+
+def test_help_says_which_metrics_a_table_shows() -> None:
+    assert ",".join(tabulation.METRICS) == tables.METRICS
 
 
 def test_a_run_and_its_table(ltbench: Run, parts: Path, tmp_path: Path) -> None:

@@ -36,6 +36,14 @@ def test_a_size_that_no_server_told_has_no_end(monkeypatch: pytest.MonkeyPatch) 
     assert stream.getvalue() == "a.zip: 3 MB, 10 s\n"
 
 
+def test_a_title_is_neither_markup_nor_steers_the_terminal() -> None:
+    stream = io.StringIO()
+    with DownloadMeter(console=Console(file=stream, force_terminal=True, width=100)) as meter:
+        meter.start("x[/b]:smile:\u202e.tar.xz", 0, 10)
+        meter.advance(10)
+    assert r"x[/b]:smile:\u202e.tar.xz" in stream.getvalue()
+
+
 def test_a_terminal_has_a_bar_and_a_quiet_meter_nothing() -> None:
     for quiet in (False, True):
         stream = io.StringIO()

@@ -10,7 +10,7 @@ import yaml
 from ltbench.contract import registry
 from ltbench.contract.parameters import parse_assignments
 from ltbench.errors import DataError, SpecError
-from ltbench.plain_yaml import LARGEST, parse_yaml
+from ltbench.plain_yaml import LARGEST, _Loader, parse_yaml
 from ltbench.sweeps.grid import read_grid
 from ltbench.tables.layouts import layouts
 
@@ -42,6 +42,32 @@ def test_plain_values_are_read_as_by_yaml() -> None:
 def test_what_is_refused(text: str, message: str) -> None:
     with pytest.raises(yaml.YAMLError, match=message):
         parse_yaml(text)
+
+
+def test_keys_are_not_compared_with_every_other() -> None:
+    compared = 0
+
+    class Key(str):
+        """A key that counts with how many it is compared."""
+
+        __slots__ = ()
+        __hash__ = str.__hash__
+
+        def __eq__(self, other: object) -> bool:
+            nonlocal compared
+            compared += 1
+            return str.__eq__(self, other)
+
+    class Loader(_Loader):
+        """The suite's loader, with keys that count."""
+
+    Loader.add_constructor("!key", lambda loader, node: Key(node.value))
+    count = 1000
+    text = "\n".join(f"!key k{n}: {n}" for n in range(count))
+    assert len(yaml.load(text, Loader)) == count
+    assert compared < 10 * count
+    with pytest.raises(yaml.YAMLError, match="'k7' is given twice"):
+        yaml.load(f"{text}\n!key k7: 1", Loader)
 
 
 def test_every_reader_of_yaml_refuses_a_key_twice(tmp_path: Path) -> None:

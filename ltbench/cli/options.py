@@ -25,7 +25,7 @@ def complete_methods(incomplete: str) -> list[str]:
 
 
 def complete_splits(incomplete: str) -> list[str]:
-    """Return the names of committed splits that begin with what was typed."""
+    """Return the names of the papers' splits, and of those in the folders of splits, that begin with what was typed."""
     from ltbench.splits.files import committed_names
 
     return [name for name in committed_names() if name.startswith(incomplete)]

@@ -64,7 +64,7 @@ def run(
 ) -> None:
     """Fit and score a method on a split, and keep a record; a finished run is found and not repeated.
 
-    Methods with a memory bank say before the run what memory they will take. Above --memory-limit their large arrays go
+    Every method says before the run what memory it will take. Above --memory-limit the large arrays of a memory bank go
     to a temporary file in the cache (LTBENCH_CACHE), with the same results to the last digit; if that does not fit
     either, the run is refused and the message says what would.
 

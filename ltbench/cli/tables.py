@@ -10,6 +10,7 @@ import typer
 from ltbench.cli.options import DEFAULT_RESULTS, AsJson, Results
 
 METRICS = "image_auroc,pixel_auroc"
+"""`tabulation.METRICS`, without importing what tabulates."""
 
 
 def complete_layouts(incomplete: str) -> list[str]:
@@ -78,7 +79,7 @@ def table(
         ),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Write to this file: .md, .tex, .csv or .html.")
+        Path | None, typer.Option("--out", "-o", help="Write to this file: .md, .tex, .csv, .html or .txt.")
     ] = None,
 ) -> None:
     """Print the comparison table of all finished runs, or a published table with our numbers beside the paper's.

@@ -17,6 +17,7 @@ from rich.progress import (
 )
 
 from ltbench.console.output import open_console
+from ltbench.foreign import visible
 
 PLAIN_SECONDS = 10.0
 """Seconds between two plain lines where there is no terminal."""
@@ -36,7 +37,7 @@ class DownloadMeter:
         self.console = console or open_console(stderr=True)
         self.quiet = quiet
         self._bar = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             DownloadColumn(),
             TransferSpeedColumn(),
@@ -62,7 +63,7 @@ class DownloadMeter:
         """Begin a task of `total` bytes, of which some are done."""
         for task in self._bar.task_ids:
             self._bar.remove_task(task)
-        self._bar.add_task(title, total=total, completed=done)
+        self._bar.add_task(visible(title), total=total, completed=done)
         self._title, self._total, self._before, self._done = title, total or 0, done, done
         self._since = self._told = time.monotonic()
 

@@ -81,8 +81,9 @@ def check_scan(root: Path, description: Description, scan: Scan, remedy: str = "
                     f"Add some, or move {root / category} out of the dataset. {remedy}"
                 )
     for image, mask in scan.unmasked.items():
+        place = mask if description.listed else root / mask
         raise DataError(
-            f"Expected the mask {root / mask} of the defective image {root / image}, got none. "
+            f"Expected the mask {place} of the defective image {root / image}, got none. "
             f"Add it, or remove the masks of its category to be scored by image only. {remedy}"
         )
 
@@ -109,7 +110,8 @@ def verify_described(root: Path, description: Description) -> Verification:
         return compare(root, description.categories, files_of(numbered_listing(description.name, description.counts)))
     scan = scan_dataset(root, description)
     paths = [path for s in scan.samples for path in (s.path, s.mask) if path is not None]
-    places = [root / scan.files.get(path, path) for path in paths if path not in scan.missing]
+    own = [scan.files.get(path, path) for path in paths]
+    places = [root / path for path in own if path not in scan.missing]
     there = [file.relative_to(root).as_posix() for place in places for file in members(place)]
     absent = [category for category in description.categories if not any(s.category == category for s in scan.samples)]
     return Verification(

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from ltbench.core import check_relative
 from ltbench.datasets.patterns import Pattern, shown
@@ -45,6 +45,17 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
 
 
+def _below(value: object) -> object:
+    """Return one path, or several, that stay below the root."""
+    for text in value if isinstance(value, tuple) else (value,):
+        if text not in ("", "."):
+            check_relative(str(text))
+    return value
+
+
+Paths = Annotated[Words, AfterValidator(_below)]
+
+
 class PublishedList(_Strict):
     """A split that the publishers of a dataset give, in the format of its listing.
 
@@ -53,7 +64,7 @@ class PublishedList(_Strict):
         noise_percent: defects among the training images, as its publishers count them.
     """
 
-    file: Words
+    file: Paths
     noise_percent: int
 
 
@@ -68,22 +79,14 @@ class Listing(_Strict):
         published: name -> a further split that comes with the dataset.
     """
 
-    file: Words
+    file: Paths
     path: str = "path"
     label: str = "label"
     mask: str = "mask"
     category: str = "category"
     part: str = "split"
-    below: str = ""
+    below: Annotated[str, AfterValidator(_below)] = ""
     published: dict[str, PublishedList] = {}
-
-    @field_validator("file", "below")
-    @classmethod
-    def _stays_below(cls, value: tuple[str, ...] | str) -> tuple[str, ...] | str:
-        for text in (value,) if isinstance(value, str) else value:
-            if text:
-                check_relative(text)
-        return value
 
 
 class Description(_Strict):
@@ -123,11 +126,11 @@ class Description(_Strict):
     citation: str = "yours"
     homepage: str = "your own images"
     notes: str = ""
-    aliases: Words = ()
+    aliases: Paths = ()
     folder: Path | None = None
-    folders: Words = ()
-    bases: Words = ()
-    categories: Words = ()
+    folders: Paths = ()
+    bases: Paths = ()
+    categories: Paths = ()
     category: str = ""
     train: Patterns = ()
     test: Patterns = ()

@@ -61,7 +61,7 @@ def own_description(place: Path, name: str = "") -> tuple[Path, Description]:
     """
     file = place if place.is_file() else place / FILE_NAME
     description = read_description(file) if file.is_file() else MVTEC_LAYOUT
-    root = (file.parent / description.folder).expanduser() if description.folder else file.parent
+    root = file.parent / description.folder.expanduser() if description.folder else file.parent
     return root, description.model_copy(update={"name": name or description.name or root.resolve().name})
 
 

@@ -46,12 +46,16 @@ def scan_list(root: Path, description: Description) -> Scan:
     have = {sample.category for sample in scan.samples if sample.mask is not None}
     bare = [s for s in scan.samples if s.is_anomalous and s.mask is None and s.category in have]
     prefix = base.relative_to(root).as_posix()
+    before = "" if prefix == "." else f"{prefix}/"
     return replace(
         scan,
-        unmasked={sample.path: f"a mask in the list's column {listed.mask!r}" for sample in bare},
-        outside=tuple(path for path in present if path not in named),
-        missing=tuple(sorted(path for path in named - {*present} if not (base / path).exists())),
-        files={} if prefix == "." else {path: f"{prefix}/{path}" for path in paths},
+        unmasked={
+            before + s.path: f"{listed.file[0].replace('{category}', s.category)}, column {listed.mask!r}, {s.path}"
+            for s in bare
+        },
+        outside=tuple(before + path for path in present if path not in named),
+        missing=tuple(sorted(before + path for path in named - {*present} if not (base / path).exists())),
+        files={path: before + path for path in paths} if before else {},
     )
 
 

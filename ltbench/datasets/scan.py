@@ -21,9 +21,10 @@ class Scan:
         train: good training images.
         test: test images.
         left_out: defective images among those that train: they take no part.
-        unmasked: defective images without a mask where their category has masks, with the path of the missing mask.
-        strays: images within the areas of the layout that fit none of its patterns, or that no list names.
-        outside: images elsewhere.
+        unmasked: defective images without a mask where their category has masks, with the path of the missing mask, or
+            its place in a list.
+        strays: images within the areas of the layout that fit none of its patterns.
+        outside: images elsewhere, or that no list names.
         idle_masks: masks that belong to no defective image.
         missing: files that a list names and that are not there.
         files: sample path -> file relative to the root, where they differ.

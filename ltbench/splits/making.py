@@ -32,8 +32,8 @@ class SplitRequest:
 
     Args:
         names: splits by name.
-        dataset: all committed splits of this dataset, or the dataset of published lists.
-        every: all committed splits.
+        dataset: the papers' splits of this dataset, or the dataset of published lists.
+        every: all of the papers' splits.
         folder: a folder of your own to split, or its description.
         name: name of the dataset in that folder, or of the split that is made from a list.
         profile: how the training images decline.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from itertools import chain
@@ -252,13 +253,40 @@ def test_what_a_list_names_has_to_be_there(tmp_path: Path) -> None:
     gone.unlink()
     with pytest.raises(DataError, match=rf"1 too few, .*{gone.name} the first"):
         load_dataset("realiad", tmp_path)
-    assert verify_dataset("realiad", tmp_path).missing == (gone.relative_to(root / "realiad_256").as_posix(),)
+    assert verify_dataset("realiad", tmp_path).missing == (gone.relative_to(root).as_posix(),)
     (root / "realiad_jsons" / "zipper.json").unlink()
     with pytest.raises(DataError, match=r"list .*realiad_jsons/zipper\.json"):
         load_dataset("realiad", tmp_path)
     (root / "realiad_jsons" / "zipper.json").write_text('{"train": [], "test": [{"image_path": "../x.jpg"}]}')
     with pytest.raises(DataError, match="zipper"):
         load_dataset("realiad", tmp_path)
+
+
+def test_what_lies_below_a_base_is_told_by_its_path_below_the_root(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_realiad(tmp_path)
+    root = tmp_path / "Real-IAD"
+    stray = root / "realiad_256" / "pcb" / "OK" / "S0009" / "more.jpg"
+    save_image(stray)
+    load_dataset("realiad", tmp_path)
+    assert "1, realiad_256/pcb/OK/S0009/more.jpg the first" in caplog.text
+    file = root / "realiad_jsons" / "pcb.json"
+    content = json.loads(file.read_text())
+    bare = next(row for row in content["test"] if row["mask_path"])
+    bare["mask_path"] = None
+    file.write_text(json.dumps(content))
+    mask = f"realiad_jsons/pcb.json, column 'mask_path', pcb/{bare['image_path']}"
+    image = root / "realiad_256" / "pcb" / bare["image_path"]
+    with pytest.raises(DataError, match=re.escape(f"the mask {mask} of the defective image {image}, got none")):
+        load_dataset("realiad", tmp_path)
+    good = content["train"][0]
+    (root / "realiad_256" / "pcb" / good["image_path"]).unlink()
+    found = verify_dataset("realiad", tmp_path)
+    assert found.missing == (f"realiad_256/pcb/{good['image_path']}", mask)
+    orphan = image.with_suffix(".png")  # the mask that its row no longer names
+    assert found.extra == tuple(file.relative_to(root).as_posix() for file in (orphan, stray))
+    assert not found.unreadable
 
 
 def test_a_defect_without_its_mask_is_named(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from ltbench.datasets.folder import SOURCE, index_tree
+from ltbench.datasets.folder import SOURCE, index_own, index_tree
 from ltbench.datasets.index import load_dataset, source_named
 from ltbench.datasets.listing import files_of, numbered_listing
 from ltbench.datasets.verify import images_below
@@ -64,6 +64,18 @@ def test_a_missing_mask_is_named_with_its_image(tmp_path: Path, make: Make) -> N
     (tmp_path / "bolt" / "ground_truth" / "crack" / "000_mask.png").unlink()
     with pytest.raises(DataError, match=r"000_mask\.png of the defective image .*test/crack/000\.png"):
         index_tree(tmp_path, "parts")
+
+
+@pytest.mark.parametrize("folder", ["~/parts", "home/parts", "{tmp}/home/parts"])
+def test_a_description_elsewhere_names_its_folder(
+    tmp_path: Path, make: Make, monkeypatch: pytest.MonkeyPatch, folder: str
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    make(tmp_path / "home" / "parts", "bolt")
+    file = tmp_path / "elsewhere.yaml"
+    patterns = 'train: "{category}/train/good/{stem}"\ntest: "{category}/test/{defect}/{stem}"\n'
+    file.write_text(f"folder: {folder.replace('{tmp}', str(tmp_path))}\n{patterns}")
+    assert index_own(file).root == tmp_path / "home" / "parts"
 
 
 def test_an_empty_category_is_named(tmp_path: Path, make: Make) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from ltbench.core import Dataset
-from ltbench.datasets.folder import index_own
+from ltbench.datasets.folder import index_own, verify_own
 from ltbench.datasets.looking import look, told_of, yaml_of
 from ltbench.errors import DataError
 from tests.datasets.conftest import save_image, save_mask
@@ -143,6 +143,17 @@ def test_a_row_that_cannot_be_is_named(tmp_path: Path, row: str, told: str) -> N
     write_csv(tmp_path, ["path,label,mask,category", row, "a/001.png,OK,,bolt", "a/002.png,NG,,bolt"])
     with pytest.raises(DataError, match=told):
         index_own(tmp_path)
+
+
+def test_a_defect_whose_row_has_no_mask_is_told_by_its_row(tmp_path: Path) -> None:
+    build(tmp_path, {"a/{}.png": 4, "a/m{}.png": 1})
+    (tmp_path / "ltbench.yaml").write_text("listed: {file: labels.csv}\ngood: OK\n")
+    rows = ["a/000.png,OK,,bolt", "a/001.png,OK,,bolt", "a/002.png,NG,a/m000.png,bolt", "a/003.png,NG,,bolt"]
+    write_csv(tmp_path, ["path,label,mask,category", *rows])
+    told = "labels.csv, column 'mask', a/003.png"
+    with pytest.raises(DataError, match=f"the mask {told} of the defective image {tmp_path}/a/003.png, got none"):
+        index_own(tmp_path)
+    assert verify_own(tmp_path).missing == (told,)
 
 
 def test_what_fits_nowhere_is_counted_and_named(tmp_path: Path, ltbench: Run) -> None:
