@@ -19,8 +19,6 @@ from ltbench.apply.images import Chunk, DecodedImages, Found, Odd, decoded, find
 from ltbench.apply.thresholds import Threshold
 from ltbench.atomic import write_output
 from ltbench.errors import DataError, SpecError
-from ltbench.figures.examples import scaled_between
-from ltbench.figures.heatmaps import overlay
 from ltbench.method import Method
 from ltbench.metrics.groups import image_scores
 from ltbench.runs.models import SavedModel
@@ -160,6 +158,9 @@ class Scorer:
 
     def _write(self, out: Path, name: str, image: NDArray[np.uint8], own: Map) -> None:
         """Write the map as 32-bit floats (TIFF), and over the image in colours from `limits` (PNG)."""
+        from ltbench.figures.examples import scaled_between  # matplotlib, which scores do without
+        from ltbench.figures.heatmaps import overlay
+
         limits = [own for category, own in self.model.limits.items() if self.category in (None, category)]
         low, high = min(one[0] for one in limits), max(one[1] for one in limits)
         scaled = scaled_between(own, low, high)
