@@ -17,7 +17,6 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-import yaml
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
@@ -28,6 +27,7 @@ from ltbench.core import Protocol
 from ltbench.metrics import compat
 from ltbench.protocols import PROTOCOLS
 from ltbench.splits import noise, recipe
+from ltbench.sweeps.grid import grid_names, read_grid
 from ltbench.tables.measurements import PRIVILEGES
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -153,20 +153,22 @@ def _facts(own: Description) -> str:
     info = own.info
     arxiv = re.search(r"\d{4}\.\d{5}", info.paper or "")
     paper = f"[arXiv:{arxiv[0]}](https://arxiv.org/abs/{arxiv[0]})" if arxiv else info.paper or "none"
+    preset = " --preset offline" if "offline" in own.presets else ""
     return _grid(
         ("", ""),
         [
             ("name", f"`{info.name}`"),
             ("paper", paper),
-            ("privilege", _privileges(own) or "none"),
+            ("privilege, at most", _privileges(own) or "none"),
             ("scores", "images and pixels" if info.has_maps else "images; it gives no maps"),
             ("training images of a category", f"{info.min_images} at least"),
-            ("run it", f"`ltbench run --method {info.name} --split shapes_step20`"),
+            ("run it", f"`ltbench run --method {info.name} --split shapes_step20{preset}`"),
         ],
     )
 
 
 def _privileges(own: Description) -> str:
+    """Return what the class declares; with some hyper-parameters a run asks for less (`run_info`)."""
     return ", ".join(text for flag, text in PRIVILEGES.items() if getattr(own.info, flag))
 
 
@@ -194,7 +196,7 @@ def _methods() -> str:
         (f"[{own.info.title}]({name}.md)", f"`{name}`", _summary(name), _privileges(own))
         for name, own in ((name, describe(name)) for name in method_names())
     ]
-    return _grid(("method", "name", "what it is", "privilege"), rows)
+    return _grid(("method", "name", "what it is", "privilege, at most"), rows)
 
 
 def _decisions() -> Iterator[str]:
@@ -230,9 +232,7 @@ def _settings() -> str:
 
 
 def _grids() -> str:
-    files = sorted((ROOT / "ltbench" / "sweeps" / "grids").glob("*.yaml"))
-    rows = [(f"`{file.stem}`", yaml.safe_load(file.read_text(encoding="utf-8"))["description"]) for file in files]
-    return _grid(("grid", "what"), rows)
+    return _grid(("grid", "what"), [(f"`{name}`", read_grid(name).description) for name in grid_names()])
 
 
 def _grid(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

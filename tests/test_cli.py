@@ -254,6 +254,7 @@ def test_methods(ltbench: Run) -> None:
     code, out, _ = ltbench("methods", "show", "mean_image")
     assert code == 0
     assert "smoothing_sigma" in out
+    assert "privileges, at most: uses_categories" in ltbench("methods", "show", "draem")[1]
     shown = json.loads(ltbench("methods", "show", "patchcore", "--preset", "offline", "--json")[1])
     values = {row["name"]: row["value"] for row in shown["hyper_parameters"]}
     assert values["backbone"] == "tf_efficientnet_lite0"

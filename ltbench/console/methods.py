@@ -31,7 +31,7 @@ def print_methods(as_json: bool) -> None:
     if as_json:
         print_json({info.name: dataclasses.asdict(info) | {"presets": names} for info, names in infos})
         return
-    table = new_table("name", "title", "paper", "privileges", "scores", "presets")
+    table = new_table("name", "title", "paper", "privileges, at most", "scores", "presets")
     for info, names in infos:
         table.add_row(
             escape(info.name),
@@ -79,7 +79,7 @@ def print_method(name: str, preset: str | None, as_json: bool, *, count: bool = 
     console = open_console()
     info = method.info
     console.print(f"[bold]{escape(info.title)}[/bold] ({escape(info.name)})  paper: {escape(info.paper or 'none')}")
-    console.print(f"privileges: {', '.join(_privileges(info)) or 'none'}")
+    console.print(f"privileges, at most: {', '.join(_privileges(info)) or 'none'}")
     scored = "pixels (anomaly maps) and images" if info.has_maps else "images; it gives no maps"
     console.print(f"scores {scored}; needs at least {info.min_images} training images a category")
     if count:
@@ -121,5 +121,6 @@ def print_checks(results: Iterable[CheckResult], as_json: bool) -> bool:
 
 
 def _privileges(info: MethodInfo) -> list[str]:
+    """Return what the class declares; with some hyper-parameters a run asks for less (`run_info`)."""
     declared = ("uses_categories", "uses_training_categories", "is_transductive", "uses_annotated_data")
     return [name for name in declared if getattr(info, name)]

@@ -20,7 +20,7 @@ class Contribution:
 
     Args:
         by: the name.
-        records: the runs by hash.
+        by_run: the runs by hash.
         sources: where they come from, in words.
     """
 

@@ -33,7 +33,7 @@ SPREAD = 0.5
 """Standard deviation of the factor by which a piece is resized; its mean is 1."""
 
 ON_OBJECT = 0.25
-"""Share of a piece's object that must fall on the image's, or a little more."""
+"""More than this share of a piece's object must fall on the image's."""
 
 RADIUS = 5
 """Pixels of the disk in which a change is told by its median."""

@@ -73,6 +73,17 @@ def test_cards_say_what_a_method_is_told() -> None:
     assert "## What it does" in card("patchcore") and "## What it does" not in card("ltad_labelfree")
 
 
+@pytest.mark.parametrize("name", method_names())
+def test_cards_print_a_command_that_the_method_takes(name: str) -> None:
+    """DRAEM and AnomalyGPT refuse their defaults where no textures or weights are named; their stand-ins need none."""
+    command = f"`ltbench run --method {name} --split shapes_step20"
+    assert f"{command}{' --preset offline' if 'offline' in describe(name).presets else ''}`" in card(name)
+
+
+def test_cards_say_that_a_run_may_be_told_less() -> None:
+    assert "| privilege, at most | told the category of every image |" in card("draem")
+
+
 def test_the_search_knows_every_page(site: Path) -> None:
     index = json.loads((site / "search" / "search_index.json").read_text(encoding="utf-8"))
     pages = {entry["location"].partition("#")[0] for entry in index["docs"]}
