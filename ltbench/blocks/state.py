@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 
@@ -50,3 +51,13 @@ def load_state(method: type[M], folder: Path) -> tuple[M, dict[str, NDArray[Any]
         return method(**values), arrays
     except (OSError, ValueError, KeyError, TypeError, RecursionError, SafetensorError) as error:
         raise DataError(f"Expected a saved {method.__name__} in {folder}, got {error}. Save it again.") from error
+
+
+def packed(names: Sequence[str] | Mapping[str, Sequence[str]]) -> NDArray[np.uint8]:
+    """Return names, or lists of names by what they are of, as the bytes of their JSON: an array beside the others."""
+    return np.frombuffer(json.dumps(names).encode(), np.uint8)
+
+
+def unpacked(array: NDArray[np.uint8]) -> Any:
+    """Return what `packed` was given; a tuple comes back as a list."""
+    return json.loads(array.tobytes())

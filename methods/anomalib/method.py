@@ -77,12 +77,12 @@ class Anomalib:
         return replace(self.info, has_maps=self.model not in _NO_MAPS and not is_likelihood)
 
     def check_inputs(self) -> None:
-        """Look for anomalib, the model, its arguments and how long it trains.
+        """Look for anomalib, the model and the names of its arguments; no model is built.
 
         Raises:
             DataError: anomalib is not installed.
             UnknownNameError: no such model, or no such argument of it.
-            SpecError: a model that is not trained on images, or that was given no end of its training.
+            SpecError: a model that is known not to be trained (WinCLIP, VLM-AD, AnomalyVFM).
         """
         require_anomalib()
         from . import models
@@ -93,7 +93,8 @@ class Anomalib:
         """Fit the model by anomalib's Engine; nothing is written but in a temporary folder.
 
         Raises:
-            DataError, UnknownNameError, SpecError: as `check_inputs`, and what the model refuses.
+            DataError, UnknownNameError, SpecError: as `check_inputs`; weights that cannot be had; a model that turns
+                out not to be trained, was given no end of its training, or refuses its arguments or the images.
         """
         self.check_inputs()
         from . import engine

@@ -28,10 +28,13 @@ PARTS = ("pre_processor", "post_processor", "evaluator", "visualizer")
 _DEPTH = ("CFM",)
 """Models that take point clouds beside images."""
 
+_UNTRAINED = ("AnomalyVFM", "VlmAd", "WinClip")
+"""Models that learn from no training image."""
+
 
 def model_names() -> list[str]:
-    """Return the names of anomalib's image models."""
-    return sorted(name for name in catalogue.__all__ if name not in _DEPTH)
+    """Return the names of anomalib's image models, without those that are known not to be trained."""
+    return sorted(name for name in catalogue.__all__ if name not in (*_DEPTH, *_UNTRAINED))
 
 
 def check(name: str, arguments: Mapping[str, Any]) -> None:
@@ -39,7 +42,10 @@ def check(name: str, arguments: Mapping[str, Any]) -> None:
 
     Raises:
         UnknownNameError: no such image model, or an argument that its constructor does not take.
+        SpecError: a model that is known not to be trained.
     """
+    if name in _UNTRAINED:
+        raise _untrained(name)
     if name not in model_names():
         raise UnknownNameError("anomalib image model", name, model_names())
     known = [key for key in inspect.signature(getattr(catalogue, name)).parameters if key not in PARTS]
@@ -76,10 +82,14 @@ def build(name: str, arguments: Mapping[str, Any], weights: str, size: tuple[int
     if weights != MODELS_OWN and not filled:
         raise SpecError(f"Expected a backbone of timm in {name}, got none. Leave weights={MODELS_OWN}.")
     if model.learning_type != LearningType.ONE_CLASS:
-        raise SpecError(f"Expected a model that is trained, got {name}, which is not. Choose another.")
+        raise _untrained(name)
     vit: Any = timm.models.vision_transformer
     model.positions_of_timm = vit.resample_abs_pos_embed  # as it is now: `engine` brings it back to this model
     return model
+
+
+def _untrained(name: str) -> SpecError:
+    return SpecError(f"Expected a model that is trained, got {name}, which is not. Choose another.")
 
 
 def _whole(cls: type[AnomalibModule], size: tuple[int, int]) -> Any:

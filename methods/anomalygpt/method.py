@@ -5,7 +5,6 @@ Its decoder and its memory of a few normal images are the authors'; README.md sa
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
@@ -21,7 +20,7 @@ from torch import Tensor
 
 from ltbench.blocks.memory_bank.estimate import maps_bytes
 from ltbench.blocks.references import references
-from ltbench.blocks.state import load_state, save_state
+from ltbench.blocks.state import load_state, packed, save_state, unpacked
 from ltbench.blocks.threads import torch_on_one_thread
 from ltbench.blocks.training import loop as training
 from ltbench.blocks.training.estimate import phases
@@ -190,8 +189,8 @@ class AnomalyGPT:
         for index, memory in enumerate(self.memories_.values()):
             arrays |= {f"memory/{index}/{place}": own.cpu().numpy() for place, own in enumerate(memory)}
         arrays |= {f"texts/{index}": own.numpy() for index, own in enumerate(self.texts_.values())}
-        named = json.dumps({"memories": list(self.memories_), "texts": list(self.texts_)})
-        save_state(folder, self, arrays | {"categories": np.frombuffer(named.encode(), np.uint8)})
+        named = packed({"memories": list(self.memories_), "texts": list(self.texts_)})
+        save_state(folder, self, arrays | {"categories": named})
 
     @classmethod
     def load(cls, folder: Path) -> Self:
@@ -205,7 +204,7 @@ class AnomalyGPT:
             kernels = [value for value in weights.values() if value.ndim == 2]
             method.decoder_ = Decoder([kernel.shape[1] for kernel in kernels], len(kernels[0]), seed=0)
             method.decoder_.load_state_dict(weights)
-        named = json.loads(state["categories"].tobytes())
+        named = unpacked(state["categories"])
         method.texts_ = {name: torch.tensor(state[f"texts/{index}"]) for index, name in enumerate(named["texts"])}
         method.memories_ = {
             name: [torch.tensor(state[f"memory/{index}/{place}"]) for place in range(len(method.blocks))]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -18,7 +17,7 @@ from torch import Tensor
 
 from ltbench.blocks.features.settings import Backbone, Weights
 from ltbench.blocks.pixels import resized
-from ltbench.blocks.state import load_state, save_state
+from ltbench.blocks.state import load_state, packed, save_state, unpacked
 from ltbench.blocks.threads import torch_on_one_thread
 from ltbench.blocks.training import loop as training
 from ltbench.blocks.training.draws import Draws
@@ -127,14 +126,13 @@ class CutPaste:
     def save(self, folder: Path) -> None:
         """Write the hyper-parameters, the network and the training images' embeddings and categories."""
         arrays = {f"network.{name}": tensor.cpu().numpy() for name, tensor in self.network_.state_dict().items()}
-        names = np.frombuffer(json.dumps(self.categories_).encode(), np.uint8)
-        save_state(folder, self, arrays | {"embeddings": self.embeddings_, "categories": names})
+        save_state(folder, self, arrays | {"embeddings": self.embeddings_, "categories": packed(self.categories_)})
 
     @classmethod
     def load(cls, folder: Path) -> Self:
         """Read what `save` wrote."""
         method, state = load_state(cls, folder)
-        method.categories_ = tuple(json.loads(state.pop("categories").tobytes()))
+        method.categories_ = tuple(unpacked(state.pop("categories")))
         method.embeddings_ = state.pop("embeddings")
         method._lend("cpu", method._network(seed=0))
         weights = {name.removeprefix("network."): torch.tensor(array) for name, array in state.items()}

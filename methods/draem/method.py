@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -20,7 +19,7 @@ from ltbench.blocks.features.tokens import stack_on_disk
 from ltbench.blocks.maps import upsample
 from ltbench.blocks.memory_bank.estimate import maps_bytes
 from ltbench.blocks.pixels import resized
-from ltbench.blocks.state import load_state, save_state
+from ltbench.blocks.state import load_state, packed, save_state, unpacked
 from ltbench.blocks.threads import torch_on_one_thread
 from ltbench.blocks.training import loop as training
 from ltbench.blocks.training.estimate import kept_bytes, phases, training_bytes
@@ -148,7 +147,11 @@ class DRAEM:
         return self
 
     def predict(self, images: ImageSet) -> Prediction:
-        """Score pixels by the probability of a defect, and an image by the largest mean of a box of pixels."""
+        """Score pixels by the probability of a defect, and an image by the largest mean of a box of pixels.
+
+        Raises:
+            SpecError: with `per_category`, a category that no training image has.
+        """
         networks = [self._network_of(name).eval() for name in self._categories(images)]
         maps, scores = np.empty((len(images), *images.size), np.float32), np.empty(len(images), np.float32)
         tasks = (partial(self._score, image, network) for image, network in zip(images, networks, strict=True))
@@ -162,15 +165,14 @@ class DRAEM:
         arrays: dict[str, NDArray[np.generic]] = {}
         for number, network in enumerate(self.networks_.values()):
             arrays |= {f"{number}.{name}": tensor.cpu().numpy() for name, tensor in network.state_dict().items()}
-        names = json.dumps(list(self.networks_)).encode()
-        save_state(folder, self, arrays | {"names": np.frombuffer(names, np.uint8)})
+        save_state(folder, self, arrays | {"names": packed(list(self.networks_))})
 
     @classmethod
     def load(cls, folder: Path) -> Self:
         """Read what `save` wrote."""
         method, state = load_state(cls, folder)
         method._device, method.networks_ = torch.device("cpu"), {}
-        for number, category in enumerate(json.loads(state.pop("names").tobytes())):
+        for number, category in enumerate(unpacked(state.pop("names"))):
             network, prefix = method._network(), f"{number}."
             own = {name.removeprefix(prefix): torch.tensor(a) for name, a in state.items() if name.startswith(prefix)}
             network.load_state_dict(own)

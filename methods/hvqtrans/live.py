@@ -18,8 +18,10 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ltbench.blocks.features.backbones import Backbone
+from ltbench.blocks.features.pyramids import map_shapes
 from ltbench.blocks.networks.attention import Grid
 from ltbench.blocks.training.draws import Draws
+from ltbench.blocks.training.estimate import FLOAT
 from ltbench.errors import SpecError
 
 
@@ -74,6 +76,20 @@ class LiveBackbone:
                 return torch.cat(levels, dim=1).flatten(2).transpose(1, 2).contiguous()
         finally:
             self.network.eval()
+
+
+def live_bytes(backbone: str, layers: tuple[int, ...], size: tuple[int, int], batch_size: int) -> tuple[int, int]:
+    """Return the bytes of a `LiveBackbone`'s network, as it is read and as it is used, and of a batch on its way.
+
+    Args:
+        backbone: timm's name.
+        layers: indices into its feature levels, ascending.
+        size: (height, width) of the images in pixels.
+        batch_size: images that go through it at once.
+    """
+    shapes = map_shapes(backbone, layers, size)
+    maps = sum(channels * height * width for channels, height, width in shapes.maps)
+    return FLOAT * 2 * shapes.parameter_count, FLOAT * batch_size * (4 * shapes.largest + 6 * maps)
 
 
 class DropConnect(nn.Module):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -20,7 +19,7 @@ from ltbench.blocks.features.tokens import TokenExtractor, aligned, grid_of, roo
 from ltbench.blocks.maps import upsample
 from ltbench.blocks.memory_bank.estimate import maps_bytes, network_bytes
 from ltbench.blocks.networks.attention import Grid
-from ltbench.blocks.state import load_state, save_state
+from ltbench.blocks.state import load_state, packed, save_state, unpacked
 from ltbench.blocks.threads import torch_on_one_thread
 from ltbench.blocks.training import loop as training
 from ltbench.blocks.training.estimate import phases, training_bytes
@@ -31,7 +30,7 @@ from ltbench.errors import SpecError
 from ltbench.method import ImageCounts, ImageSet, MemoryEstimate, Method, MethodInfo, Runtime
 
 from .hyper_parameters import HyperParameters
-from .live import LiveBackbone
+from .live import LiveBackbone, live_bytes
 from .net import HVQNetwork
 from .start import ITERATIONS, start_from_tokens
 
@@ -114,7 +113,7 @@ class HVQTrans(HyperParameters):
             arrays |= {f"backbone.{name}": tensor.cpu().numpy() for name, tensor in state.items()}
         facts = {"scale": self.scale_, "grid": self.grid_, "seed": self.seed_, "centroids": self.centroids_}
         arrays |= {name: np.array(value) for name, value in facts.items()}
-        arrays["categories"] = np.frombuffer(json.dumps(self.categories_).encode(), np.uint8)
+        arrays["categories"] = packed(self.categories_)
         save_state(folder, self, arrays)
 
     @classmethod
@@ -123,7 +122,7 @@ class HVQTrans(HyperParameters):
         method, state = load_state(cls, folder)
         method._lend(Runtime(seed=state["seed"].item()), tuple(state["grid"].tolist()))
         method.scale_, method.centroids_ = state["scale"].item(), state["centroids"]
-        method.categories_ = tuple(json.loads(state["categories"].tobytes()))
+        method.categories_ = tuple(unpacked(state["categories"]))
         weights = _under("network.", state)
         channels = weights["input.weight"].shape[1]
         method.network_ = method._network(channels, method.grid_, len(method.categories_), seed=0)
@@ -144,6 +143,9 @@ class HVQTrans(HyperParameters):
 
         step = training_bytes([network], [forward], self.batch_size, "coupled")
         features = network_bytes(self.backbone, self.layers, images.size)
+        if self.backbone_statistics == "train":
+            loaded, batch = live_bytes(self.backbone, self.layers, images.size, self.batch_size)
+            features, step = features + loaded, step + batch
         return MemoryEstimate(phases(features, step, maps_bytes(images), images, self.batch_size))
 
     def trainable_parameters(self, size: tuple[int, int]) -> int:

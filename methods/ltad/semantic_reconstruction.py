@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -19,7 +18,7 @@ from ltbench.blocks.features.tokens import grid_of
 from ltbench.blocks.maps import upsample
 from ltbench.blocks.memory_bank.estimate import maps_bytes
 from ltbench.blocks.networks.attention import Grid
-from ltbench.blocks.state import load_state, save_state
+from ltbench.blocks.state import load_state, packed, save_state, unpacked
 from ltbench.blocks.threads import torch_on_one_thread
 from ltbench.blocks.training.estimate import phases
 from ltbench.blocks.training.learner import Learner, Schedule
@@ -128,7 +127,7 @@ class SemanticReconstruction(HyperParameters, ABC):
         arrays |= {f"texts/{key}": getattr(self.texts_, key).cpu().numpy() for key in ("name", "normal", "abnormal")}
         arrays |= {f"names/{index}": name.cpu().numpy() for index, name in enumerate(self.names_)}
         arrays["mean_codes"] = self.mean_codes_.cpu().numpy()
-        arrays["categories"] = np.frombuffer(json.dumps(self.categories_).encode(), np.uint8)
+        arrays["categories"] = packed(self.categories_)
         arrays["grid"] = np.array(self.grid_)
         arrays["numbers"] = np.array([*self.scales_, self.factor_])
         arrays["seed"] = np.array([self.seed_])
@@ -140,7 +139,7 @@ class SemanticReconstruction(HyperParameters, ABC):
         method, state = load_state(cls, folder)
         runtime = Runtime(seed=state["seed"].item())
         method._lend(runtime)
-        method.categories_ = tuple(json.loads(state["categories"].tobytes()))
+        method.categories_ = tuple(unpacked(state["categories"]))
         method.grid_ = (int(state["grid"][0]), int(state["grid"][1]))
         *scales, method.factor_ = state["numbers"].tolist()
         method.scales_ = (scales[0], scales[1])

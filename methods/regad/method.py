@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -18,7 +17,7 @@ from ltbench.blocks.features.pyramids import map_shapes
 from ltbench.blocks.features.settings import Backbone, SmoothingSigma, Weights
 from ltbench.blocks.maps import upsample_and_smooth
 from ltbench.blocks.memory_bank.estimate import maps_bytes
-from ltbench.blocks.state import load_state, save_state
+from ltbench.blocks.state import load_state, packed, save_state, unpacked
 from ltbench.blocks.threads import torch_on_one_thread
 from ltbench.blocks.training import loop as training
 from ltbench.blocks.training.estimate import FLOAT, phases, training_bytes
@@ -130,8 +129,8 @@ class RegAD:
         for number, network in enumerate(self.networks_.values()):
             arrays |= {f"network.{number}.{key}": own.cpu().numpy() for key, own in network.state_dict().items()}
         arrays |= {f"supports.{number}": own for number, own in enumerate(self.supports_.values())}
-        names = json.dumps({"networks": list(self.networks_), "supports": list(self.supports_)}).encode()
-        save_state(folder, self, arrays | {"names": np.frombuffer(names, np.uint8)})
+        names = packed({"networks": list(self.networks_), "supports": list(self.supports_)})
+        save_state(folder, self, arrays | {"names": names})
 
     @classmethod
     def load(cls, folder: Path) -> Self:
@@ -139,7 +138,7 @@ class RegAD:
         method, state = load_state(cls, folder)
         height, width = state.pop("size").tolist()
         method._lend("cpu", (height, width))
-        names = json.loads(state.pop("names").tobytes())
+        names = unpacked(state.pop("names"))
         method.supports_ = {name: state.pop(f"supports.{number}") for number, name in enumerate(names["supports"])}
         for number, name in enumerate(names["networks"]):
             network, prefix = method._network(seed=0), f"network.{number}."

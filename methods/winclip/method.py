@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
@@ -16,7 +15,7 @@ from pydantic import Field
 from ltbench.blocks.maps import upsample
 from ltbench.blocks.memory_bank.estimate import maps_bytes
 from ltbench.blocks.references import references
-from ltbench.blocks.state import load_state, save_state
+from ltbench.blocks.state import load_state, packed, save_state, unpacked
 from ltbench.blocks.threads import torch_on_one_thread
 from ltbench.blocks.vision_language import LAST, Reader, Reading, Views, load_reader, readings, text_vectors
 from ltbench.blocks.vision_language.estimate import reader_bytes
@@ -25,6 +24,7 @@ from ltbench.cores import in_order
 from ltbench.errors import SpecError
 from ltbench.method import ImageCounts, ImageSet, MemoryEstimate, Method, MethodInfo, Probe, Runtime
 
+from .estimate import memory_bytes
 from .prompts import prompts
 from .scores import Scores, few_shot, memorised, unit, zero_shot
 
@@ -115,10 +115,13 @@ class WinCLIP:
         return Prediction(scores, maps)
 
     def memory_estimate(self, images: ImageCounts, *, streamed: bool) -> MemoryEstimate:
-        """Return what reading and scoring will take; the references' vectors stay in memory in any case."""
+        """Return what reading, references and scoring will take; references stay in memory in any case."""
         size = (self.side, self.side) if self.side else images.size
         model = reader_bytes(self.model, size, self._views)
-        phases = {f"{self.model} and {max(images.test, default=0):,} maps": model + maps_bytes(images)}
+        kept, scoring = memory_bytes(self.model, self.windows, size, self.shots, len(images.train))
+        phases = {f"{self.model} and {max(images.test, default=0):,} maps": model + scoring + maps_bytes(images)}
+        if self.shots:
+            phases |= {f"{self.shots} references of {len(images.train):,} categories": model + kept}
         return MemoryEstimate(phases)
 
     def save(self, folder: Path) -> None:
@@ -128,8 +131,7 @@ class WinCLIP:
         }
         for index, memory in enumerate(self.memories_.values()):
             arrays |= {f"memory/{index}/{name}": array for name, array in memory.items()}
-        named = json.dumps({"prototypes": list(self.prototypes_), "memories": list(self.memories_)})
-        arrays["categories"] = np.frombuffer(named.encode(), np.uint8)
+        arrays["categories"] = packed({"prototypes": list(self.prototypes_), "memories": list(self.memories_)})
         save_state(folder, self, arrays | {"seed": np.array([self.seed_])})
 
     @classmethod
@@ -137,7 +139,7 @@ class WinCLIP:
         """Read what `save` wrote."""
         method, state = load_state(cls, folder)
         method._lend(Runtime(seed=state["seed"].item()))
-        named = json.loads(state["categories"].tobytes())
+        named = unpacked(state["categories"])
         method.prototypes_ = {name: state[f"prototype/{index}"] for index, name in enumerate(named["prototypes"])}
         method.memories_ = {
             name: {

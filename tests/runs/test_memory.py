@@ -12,6 +12,7 @@ import pytest
 import torch
 from rich.console import Console
 
+from ltbench.blocks.features.pyramids import feature_network
 from ltbench.blocks.features.store import scratch_folder
 from ltbench.blocks.memory_bank.rows import StoredRows
 from ltbench.blocks.training.estimate import kept_bytes
@@ -297,6 +298,23 @@ def test_a_training_that_does_not_fit_is_refused_before_it_starts(name: str) -> 
     ):
         plan_memory(method(name), SMALL, GIB)
     assert plan_memory(method(name), SMALL, 8 * GIB) is not None
+
+
+def test_a_live_backbone_is_there_twice_and_takes_the_whole_batch() -> None:
+    def features_and_step(**values: Any) -> tuple[int, int]:
+        features, step, _ = method("hvqtrans", **values).memory_estimate(SMALL, streamed=False).phases.values()
+        return features, step - features
+
+    found = method("hvqtrans")
+    network = feature_network(found.backbone, found.layers, seed=0)
+    learnt = sum(own.numel() for own in network.parameters())
+    for size in (2, 8):
+        still = features_and_step(batch_size=size)
+        live = features_and_step(batch_size=size, backbone_statistics="train")
+        assert live[0] - still[0] == 2 * 4 * learnt, "as it is read and as it is used"
+        largest = kept_bytes(lambda size=size: network(torch.zeros(size, 3, 224, 224)), "cpu")  # type: ignore[misc]
+        assert live[1] - still[1] > MIB * size
+        assert live[1] - still[1] < largest, "its modules' outputs are not kept"
 
 
 def test_what_autograd_keeps_is_counted_once() -> None:

@@ -248,8 +248,8 @@ class Positions(Stfpm):
         VIT.resample_abs_pos_embed = lambda *arguments, **keywords: None
 
 
-class WinClip(Stfpm):
-    """Is not trained."""
+class ZeroShot(Stfpm):
+    """Is not trained, which ltbench does not know by its name."""
 
     learning_type: ClassVar = LearningType.ZERO_SHOT
 
@@ -302,7 +302,7 @@ class Engine:
         return found
 
 
-MODELS = (Patchcore, Padim, Stfpm, Ganomaly, Forgetful, Positions, WinClip)
+MODELS = (Patchcore, Padim, Stfpm, Ganomaly, Forgetful, Positions, ZeroShot)
 
 
 def install(monkeypatch: Any) -> None:

@@ -87,7 +87,7 @@ def test_without_anomalib_the_remedy_is_told_before_anything_is_computed(images:
         ("Patchcore", {"weights": "random"}, SpecError, "epochs=1, which Patchcore prescribes, got 2"),
         ("Stfpm", {"weights": "random"}, SpecError, "backbone of timm in Stfpm, got none"),
         ("Stfpm", {"epochs": 0}, SpecError, "an end of the training of Stfpm"),
-        ("WinClip", {}, SpecError, "a model that is trained, got WinClip"),
+        ("ZeroShot", {}, SpecError, "a model that is trained, got ZeroShot"),
     ],
 )
 def test_what_cannot_be_run_is_refused(
@@ -95,6 +95,12 @@ def test_what_cannot_be_run_is_refused(
 ) -> None:
     with pytest.raises(error, match=message):
         trained(method, images, name, **values)
+
+
+@pytest.mark.parametrize("name", ["WinClip", "VlmAd", "AnomalyVFM"])
+def test_what_is_known_not_to_be_trained_is_refused_when_a_run_is_planned(name: str, method: Any) -> None:
+    with pytest.raises(SpecError, match=f"a model that is trained, got {name}"):
+        method(model=name).check_inputs()
 
 
 def test_a_model_that_takes_the_first_gpu_refuses_another(method: Any, images: ArrayImages) -> None:

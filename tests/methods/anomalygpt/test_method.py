@@ -161,6 +161,13 @@ def test_names_in_test(subject: Subject) -> None:
     assert np.array_equal(described[0], same[2])
 
 
+def test_names_in_test_are_the_authors_where_a_split_asks_for_it() -> None:
+    described = {name: own for name, own in presets(AnomalyGPT).items() if "test_names" in own.parameters}
+    assert described
+    for name, own in described.items():
+        assert own.splits, f"{name} would rename folders of any dataset"
+
+
 def test_texts_and_clean_patches_are_read_once(subject: Subject, tmp_path: Path, monkeypatch: Any) -> None:
     runtime = Runtime(feature_store=DiskFeatureStore(tmp_path))
     found = fitted(subject, runtime=runtime).predict(subject.defective)

@@ -11,7 +11,8 @@ from ltbench.contract.registry import presets
 from ltbench.contract.subject import Subject, select
 from ltbench.datasets.arrays import ArrayImages
 from ltbench.errors import ContractError, SpecError
-from ltbench.method import Runtime
+from ltbench.method import ImageCounts, Runtime
+from methods.winclip.estimate import MAKING, memory_bytes
 from methods.winclip.method import WinCLIP
 
 
@@ -70,6 +71,22 @@ def test_references_are_drawn_by_category_and_seed(subject: Subject) -> None:
     assert few.memories_["grid"]["patches"].shape[0] == 16, "no more than there are"
     with pytest.raises(SpecError, match="a category with references, got 'stripes'"):
         fitted(subject, select(subject.train, [0, 2]), shots=1).predict(subject.good)
+
+
+@pytest.mark.parametrize("values", [{}, {"model": "tiny", "side": 128}])
+def test_the_estimate_counts_what_is_kept_of_references(subject: Subject, values: dict[str, Any]) -> None:
+    method = fitted(subject, shots=3, **values)
+    kept = sum(array.nbytes for memory in method.memories_.values() for array in memory.values())
+    size = (method.side, method.side) if method.side else subject.train.size
+    making, scoring = memory_bytes(method.model, method.windows, size, method.shots, categories=2)
+    assert making == kept // 2 * (2 + MAKING)
+    assert scoring > kept
+    counts = ImageCounts(subject.train.size, (4, 8), (2, 3))
+    zero = fitted(subject, shots=0, **values).memory_estimate(counts, streamed=False).phases
+    few = method.memory_estimate(counts, streamed=False).phases
+    (name,) = zero
+    assert few[name] == zero[name] + scoring
+    assert few.keys() - zero.keys() == {"3 references of 2 categories"}
 
 
 def test_names(subject: Subject) -> None:
