@@ -76,7 +76,9 @@ class PatchCore:
                 device=runtime.device,
             )
         patches = select(patches, kept)
-        self.memory_ = NearestNeighbours(patches, approximate=self.approximate_search, device=runtime.device)
+        self.memory_ = NearestNeighbours(
+            patches, approximate=self.approximate_search, device=runtime.device, sketched=runtime.scratch is None
+        )
         return self
 
     def predict(self, images: ImageSet) -> Prediction:

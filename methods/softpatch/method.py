@@ -99,7 +99,7 @@ class SoftPatch:
         with runtime.progress.timed("coreset"):
             kept = self._select(patches, weights, rng, runtime.device)
         patches = select(patches, kept)
-        self.memory_ = NearestNeighbours(patches, device=runtime.device)
+        self.memory_ = NearestNeighbours(patches, device=runtime.device, sketched=runtime.scratch is None)
         self.patch_weights_ = weights[kept].astype(np.float32)
         by_image = np.bincount(kept // positions, minlength=len(train)).tolist()
         runtime.notes["memories"] = {"clean": {"patches": len(kept), "by_image": by_image}}

@@ -120,7 +120,7 @@ class TwoMemories(ABC):
             raise SpecError("Expected tail images for a memory of them alone, got none. Set memories=both.")
         runtime.notes["memories"] = {name: _counts(images, len(train)) for name, (images, _) in banks.items()}
         rows = [banks[name][1] for name in ("tail", "clean") if name in banks]
-        self.memory_ = NearestNeighbours(*rows, device=runtime.device)
+        self.memory_ = NearestNeighbours(*rows, device=runtime.device, sketched=runtime.scratch is None)
         return self
 
     def predict(self, images: ImageSet) -> Prediction:

@@ -1,6 +1,6 @@
 """How much memory a memory bank takes while it is made and searched, from counts alone.
 
-The figures follow the code of `memory_bank`, `denoising`, `coreset` and `neighbours` array by array and count the work
+The figures follow the code of `bank`, `denoising`, `coreset` and `exact_rows` array by array and count the work
 areas of every thread. They are upper estimates.
 """
 
@@ -15,6 +15,7 @@ from ltbench.blocks.features.pyramids import map_shapes
 from ltbench.blocks.memory_bank.bank import Embedding
 from ltbench.blocks.memory_bank.coreset import coreset_size
 from ltbench.blocks.memory_bank.denoising import POSITIONS
+from ltbench.blocks.memory_bank.exact_rows import sketch_bytes
 from ltbench.blocks.memory_bank.lof import PRODUCTS
 from ltbench.blocks.memory_bank.neighbours import CHUNK
 from ltbench.blocks.memory_bank.projection import READERS, ROWS
@@ -38,7 +39,10 @@ METRICS = 3
 """Times of the maps that the maps, their masks and the exact metrics take together at most."""
 
 SEARCH_BLOCK = 2**24
-"""Bytes of the block of distances that FAISS fills on each thread."""
+"""Bytes of a block of estimated distances on each thread, and of what oneDNN lays out anew for it."""
+
+SEARCHED = 32
+"""Bytes that the exact search keeps a row beside the row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +153,8 @@ class BankMemory:
     def search(self, rows: int, images: ImageCounts) -> int:
         """Searching `rows` patches for those of the largest category's test images, and holding their maps."""
         work = get_num_threads() * (10 * CHUNK * self.shape.dimension * FLOAT + SEARCH_BLOCK)
-        return self.bank_bytes(rows) + self.shape.network + work + maps_bytes(images)
+        beside = SEARCHED * rows + (0 if self.streamed else sketch_bytes(rows, self.shape.dimension))
+        return self.bank_bytes(rows) + beside + self.shape.network + work + maps_bytes(images)
 
     def bank_bytes(self, rows: int) -> int:
         """Return the bytes of `rows` patches in an index."""

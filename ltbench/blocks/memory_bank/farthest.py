@@ -42,7 +42,7 @@ def squared_distance(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
 
 
 @partial(compiled, fastmath=frozenset({"reassoc", "contract"}))
-def _rough_distance(a: NDArray[np.float32], b: NDArray[np.float32]) -> np.float32:
+def rough_distance(a: NDArray[np.float32], b: NDArray[np.float32]) -> np.float32:
     """Return the squared distance in float32, added in any order: off by at most (columns + 4) units, relatively."""
     total = np.float32(0)
     for c in range(a.shape[0]):
@@ -55,7 +55,7 @@ def _rough_distance(a: NDArray[np.float32], b: NDArray[np.float32]) -> np.float3
 def _nearer(points: NDArray[np.float32], row: int, pick: int, nearest: float) -> float:
     """Return min(nearest, squared distance of the rows); it is computed in float64 only where it may be less."""
     limit = np.float32(nearest * (1 + 2 * (points.shape[1] + 8) * _UNIT) + 2.0**-126)
-    if _rough_distance(points[row], points[pick]) > limit:
+    if rough_distance(points[row], points[pick]) > limit:
         return nearest
     return min(nearest, squared_distance(points[row], points[pick]))
 

@@ -148,7 +148,7 @@ def _select(
         for j in range(n):
             rough[j] = norms[j] - np.float32(2) * products[r, j]
         rough[row] = np.inf
-        limit = np.float32(_kth_least(rough, least) + margin)
+        limit = np.float32(kth_least(rough, least) + margin)
         squares[row] = np.inf
         for j in range(n):
             if rough[j] <= limit:
@@ -166,7 +166,7 @@ def _select(
 
 
 @compiled
-def _kth_least(values: NDArray[np.float32], least: NDArray[np.float32]) -> np.float32:
+def kth_least(values: NDArray[np.float32], least: NDArray[np.float32]) -> np.float32:
     """Return the k-th least of n >= k values; `least` (k,) is overwritten."""
     k = len(least)
     least[:] = np.inf

@@ -1,4 +1,4 @@
-"""Nearest patches in a memory bank, with FAISS, or with torch on a device."""
+"""Nearest patches in a memory bank: exactly, on a CPU or a device, or approximately with FAISS."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from ltbench.blocks.device import batch_of, upload
 from ltbench.blocks.memory_bank.device_search import QUERIES, DeviceRows
+from ltbench.blocks.memory_bank.exact_rows import ExactRows
 from ltbench.blocks.memory_bank.rows import Rows, windows
-from ltbench.cores import in_order
+from ltbench.cores import in_order, usable_cores
 from ltbench.errors import SpecError
 
 logger = logging.getLogger(__name__)
@@ -25,7 +26,10 @@ Found = tuple[NDArray[np.float32], NDArray[np.int64]]
 """Squared distances and row indices, (queries, k) each, nearest first."""
 
 CHUNK = 1024
-"""Queries that are searched together; FAISS turns to its fast matrix products between 800 and 900 of them."""
+"""Queries that are searched together."""
+
+PLAIN = 3
+"""Chunks of a search before principal axes are prepared: that takes as long as they save in so many and a few more."""
 
 CENTROIDS, SUBQUANTISERS, BITS = 512, 64, 8
 """The approximate index of amazon-science/patchcore-inspection."""
@@ -34,18 +38,20 @@ _MEMORY, _INDEX = "memory", "index"
 
 
 class NearestNeighbours:
-    """The k nearest rows of a memory bank, by squared Euclidean distance (FAISS returns squares, and no root is taken).
+    """The k nearest rows of a memory bank, by squared Euclidean distance (PatchCore's FAISS takes no root either).
 
-    FAISS rounds a distance differently with the number of queries in a call and with the number of threads, and by
-    matrix products it loses digits where distances are small. Therefore the exact search takes one neighbour more than
-    asked for, measures these few anew, each by itself, and orders them by distance, then by index: what is found for a
-    query does not depend on the other queries. (It can where two further rows are nearer to the k-th than rounding.)
+    The exact search finds the nearest of all rows by the float32 distance of two rows, smaller indices first where
+    distances are equal (`ExactRows`). What is found for a query does not depend on the other queries, on the number of
+    threads or on the way it was found. FAISS's exact search is none where rows lie close together and far from the
+    origin; it is not used.
 
     Args:
         memory: (N, D), one matrix or several of D columns that follow one another; they are not needed afterwards.
-        approximate: use IndexIVFPQ with 512 centroids, 64 sub-quantisers and 8 bits: less memory, distances rounded.
+        approximate: use FAISS's IndexIVFPQ with 512 centroids, 64 sub-quantisers and 8 bits: less memory, distances
+            rounded.
         device: "cpu", "cuda" or "cuda:N". On CUDA the exact search is torch's (`DeviceRows`); the approximate one needs
             faiss-gpu, else the CPU searches, with a warning.
+        sketched: let a long exact search prepare principal axes, a quarter of the memory bank; it finds the same.
 
     Attributes:
         on_device: the exact search on a device that takes batches, or None.
@@ -54,15 +60,16 @@ class NearestNeighbours:
         SpecError: a memory bank that is empty, or that the approximate index cannot hold.
     """
 
-    def __init__(self, *memory: Rows, approximate: bool = False, device: str = "cpu") -> None:
+    def __init__(self, *memory: Rows, approximate: bool = False, device: str = "cpu", sketched: bool = True) -> None:
         for part in memory:
-            if len(part.shape) != 2 or part.dtype != np.float32 or not len(part):
+            if len(part.shape) != 2 or part.dtype != np.float32 or 0 in part.shape:
                 raise SpecError(f"Expected a float32 memory bank (N, D), got {part.dtype} {part.shape}. Fit anew.")
-        index = _exact_index(memory)
-        self._serve(_approximate_index(_held(index)) if approximate else index, device)
+        rows = _joined(memory)
+        self._sketched = sketched
+        self._serve(_approximate_index(rows) if approximate else rows, device)
 
     def __len__(self) -> int:
-        return int(self._index.ntotal)
+        return int(self._index.ntotal) if self._memory is None else len(self._memory)
 
     def search(self, queries: NDArray[np.float32], k: int = 1) -> Found:
         """Return the squared distances and indices of the k nearest rows, (Q, k) each, nearest first.
@@ -88,7 +95,7 @@ class NearestNeighbours:
             raise SpecError(f"Expected 1 to {len(self)} neighbours (rows of the memory bank), got {k}. Lower k.")
         counts: list[int] = []
         size = CHUNK if self.on_device is None else QUERIES
-        tasks = (partial(self._search, chunk, k) for chunk in _chunks(_counted(images, counts), size))
+        tasks = self._tasks(_chunks(_counted(images, counts), size), k)
         waiting = (np.empty((0, k), np.float32), np.empty((0, k), np.int64))
         with closing(in_order(tasks, self._workers)) as results:
             for distances, indices in results:
@@ -112,63 +119,72 @@ class NearestNeighbours:
         if _MEMORY in arrays:
             return cls(arrays[_MEMORY], device=device)
         neighbours = cls.__new__(cls)
+        neighbours._sketched = False
         neighbours._serve(faiss.deserialize_index(arrays[_INDEX]), device)
         return neighbours
 
-    def _serve(self, index: Any, device: str) -> None:
-        self._index = self._searcher = index
-        self._workers = int(faiss.omp_get_max_threads())
+    def _serve(self, found_in: Any, device: str) -> None:
+        """Search in rows (N, D), or in an index of FAISS."""
+        self._workers = usable_cores()
+        self._index: Any = None
+        self._searcher: Any = None
         self._memory: NDArray[np.float32] | None = None
+        self._exact: ExactRows | None = None
         self.on_device: DeviceRows | None = None
-        if isinstance(index, faiss.IndexFlat):
-            self._memory = _held(index)
+        if isinstance(found_in, np.ndarray):
+            self._memory = found_in
             if batch_of(torch.device(device)):
-                self.on_device, self._workers = DeviceRows(self._memory, device), 1
-        elif not device.startswith("cuda"):
+                self.on_device, self._workers = DeviceRows(found_in, device), 1
+            else:
+                self._exact = ExactRows(found_in)
             return
-        elif hasattr(faiss, "StandardGpuResources"):
+        self._index = self._searcher = found_in
+        if not device.startswith("cuda"):
+            return
+        if hasattr(faiss, "StandardGpuResources"):
             self._resources = faiss.StandardGpuResources()  # the index uses it and does not keep it alive
             options = faiss.GpuClonerOptions()
             options.useFloat16 = True  # tables of 64 sub-quantisers fit a GPU's shared memory only so
             number = int(device.partition(":")[2] or 0)
-            self._searcher = faiss.index_cpu_to_gpu(self._resources, number, index, options)
+            self._searcher = faiss.index_cpu_to_gpu(self._resources, number, found_in, options)
             self._workers = 1
         else:
             logger.warning("The approximate search runs on the CPU: this FAISS has no GPU. See docs/runs.md, On a GPU.")
 
+    def _tasks(self, chunks: Iterable[NDArray[np.float32]], k: int) -> Iterator[Callable[[], Found]]:
+        """Yield the search of each chunk; a long search is prepared for on the way."""
+        for number, chunk in enumerate(chunks):
+            if number == PLAIN and self._sketched and self._exact is not None:
+                self._exact.sketch(chunk, k)
+            yield partial(self._search, chunk, k)
+
     def _search(self, queries: NDArray[np.float32], k: int) -> Found:
+        if self._memory is not None and queries.shape[1] != self._memory.shape[1]:
+            raise SpecError(
+                f"Expected patches of {self._memory.shape[1]} values, as in the memory bank, got {queries.shape[1]}. "
+                "Search with the backbone and layers that it was made with."
+            )
+        if self._exact is not None:
+            return self._exact.search(queries, k)
         if self.on_device is not None:
             distances, indices = self.on_device.search(upload(queries, self.on_device.device), k)
             return distances.cpu().numpy(), indices.cpu().numpy()
         faiss.omp_set_num_threads(1)  # of this worker thread only
-        if self._memory is None:
-            distances, indices = self._searcher.search(queries, k)
-            if (indices < 0).any():
-                raise SpecError(f"Expected {k} neighbours in each cell, got fewer. Search exactly.")
-            return distances, indices
-        candidates = np.sort(self._searcher.search(queries, min(k + 1, len(self)))[1], axis=1)
-        distances = ((self._memory[candidates] - queries[:, None]) ** 2).sum(axis=2)
-        nearest = np.argsort(distances, axis=1, kind="stable")[:, :k]
-        return np.take_along_axis(distances, nearest, axis=1), np.take_along_axis(candidates, nearest, axis=1)
+        found, places = self._searcher.search(queries, k)
+        if (places < 0).any():
+            raise SpecError(f"Expected {k} neighbours in each cell, got fewer. Search exactly.")
+        return found, places
 
 
-def _exact_index(memory: Sequence[Rows]) -> Any:
-    """Return an index of all rows. They are written where FAISS keeps them, so that they are held once."""
-    index = faiss.IndexFlatL2(memory[0].shape[1])
-    index.codes.resize(sum(map(len, memory)) * index.code_size)
-    index.ntotal = sum(map(len, memory))
-    held, first = _held(index), 0
-    for part in memory:
+def _joined(parts: Sequence[Rows]) -> NDArray[np.float32]:
+    """Return a new matrix of all rows."""
+    joined = np.empty((sum(map(len, parts)), parts[0].shape[1]), np.float32)
+    first = 0
+    for part in parts:
         for place, rows in windows(part):
-            held[first + place.start : first + place.stop] = rows
+            joined[first + place.start : first + place.stop] = rows
         first += len(part)
-    return index
-
-
-def _held(index: Any) -> NDArray[np.float32]:
-    """Return a view of the rows that an exact index holds; it lives as long as the index does."""
-    view: NDArray[np.float32] = faiss.rev_swig_ptr(index.get_xb(), index.ntotal * index.d)
-    return view.reshape(index.ntotal, index.d)
+    return joined
 
 
 def _approximate_index(memory: NDArray[np.float32]) -> Any:

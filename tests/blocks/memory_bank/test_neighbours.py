@@ -10,11 +10,13 @@ from pathlib import Path
 import faiss
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
+from ltbench.blocks.memory_bank import neighbours as neighbours_module
 from ltbench.blocks.memory_bank.neighbours import CHUNK, NearestNeighbours
 from ltbench.errors import SpecError
 
@@ -60,13 +62,30 @@ def test_equals_brute_force(rows: int, dimension: int, count: int, k: int, seed:
 
 @pytest.mark.parametrize("k", [1, 3])
 def test_many_queries_equal_brute_force(k: int) -> None:
-    """Enough queries for FAISS's matrix products."""
     memory, queries = points(300, 20), points(2 * CHUNK + 100, 20, seed=1)
     distances, indices = NearestNeighbours(memory).search(queries, k)
     expected = brute_force(memory, queries)
     order = np.argsort(expected, axis=1)[:, :k]
     np.testing.assert_array_equal(indices, order)
     np.testing.assert_allclose(distances, np.take_along_axis(expected, order, axis=1), rtol=1e-5)
+
+
+@pytest.mark.parametrize("k", [1, 3])
+def test_no_neighbour_is_lost_among_near_equal_rows_far_from_the_origin(k: int) -> None:
+    """There FAISS's exact search, by which this one once chose what to measure, finds nearly none of the nearest."""
+    random = np.random.default_rng(0)
+    centres = random.standard_normal((8, 256))
+    near = [
+        centres[random.integers(0, 8, count)] + 1e-3 * random.standard_normal((count, 256)) for count in (2000, 500)
+    ]
+    memory, queries = (points.astype(np.float32) for points in near)
+    distances, indices = NearestNeighbours(memory).search(queries, k)
+    expected = np.stack([((memory - query) ** 2).sum(axis=1) for query in queries])
+    order = np.argsort(expected, axis=1, kind="stable")[:, :k]
+    np.testing.assert_array_equal(indices, order)
+    np.testing.assert_array_equal(distances, np.take_along_axis(expected, order, axis=1))
+    true = brute_force(memory[:200], queries[:50])
+    np.testing.assert_array_equal(NearestNeighbours(memory[:200]).search(queries[:50])[1][:, 0], true.argmin(axis=1))
 
 
 def test_a_row_of_the_memory_is_at_distance_zero() -> None:
@@ -96,17 +115,14 @@ def test_a_result_does_not_depend_on_the_batch(batch: int) -> None:
         np.testing.assert_array_equal(np.concatenate([b for _, b in found]), whole[1][: len(some)])
 
 
-def test_nor_on_threads() -> None:
+def test_nor_on_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     memory, queries = points(1500, 100), points(3000, 100, seed=1)
-    before = faiss.omp_get_max_threads()
+    before = torch.get_num_threads()
     found = []
-    try:
-        for threads in (1, 2, 3):
-            faiss.omp_set_num_threads(threads)
-            found.append(NearestNeighbours(memory).search(queries))
-            assert faiss.omp_get_max_threads() == threads
-    finally:
-        faiss.omp_set_num_threads(before)
+    for threads in (1, 2, 3):
+        monkeypatch.setattr(neighbours_module, "usable_cores", lambda threads=threads: threads)
+        found.append(NearestNeighbours(memory).search(queries))
+        assert torch.get_num_threads() == before
     for distances, indices in found[1:]:
         np.testing.assert_array_equal(distances, found[0][0])
         np.testing.assert_array_equal(indices, found[0][1])
@@ -174,7 +190,7 @@ def test_saved_and_loaded_it_finds_the_same(tmp_path: Path) -> None:
 
 
 def test_refusals() -> None:
-    for memory in (np.zeros((0, 3), np.float32), np.zeros(3, np.float32)):
+    for memory in (np.zeros((0, 3), np.float32), np.zeros((3, 0), np.float32), np.zeros(3, np.float32)):
         with pytest.raises(SpecError, match="memory bank"):
             NearestNeighbours(memory)
     with pytest.raises(SpecError, match="memory bank"):
@@ -182,6 +198,9 @@ def test_refusals() -> None:
     for k in (0, 3):
         with pytest.raises(SpecError, match="1 to 2 neighbours"):
             NearestNeighbours(points(2, 3)).search(points(1, 3), k)
+    for columns in (1, 4):
+        with pytest.raises(SpecError, match="Expected patches of 3 values"):
+            NearestNeighbours(points(2, 3)).search(points(1, columns))
 
 
 @pytest.mark.skipif(hasattr(faiss, "StandardGpuResources"), reason="needs a FAISS without GPU")
