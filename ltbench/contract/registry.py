@@ -9,7 +9,6 @@ Other packages announce theirs as entry points of the group `ltbench.methods` (`
 from __future__ import annotations
 
 import fnmatch
-import importlib
 import importlib.util
 import pkgutil
 import sys
@@ -25,6 +24,7 @@ import yaml
 from ltbench.contract.parameters import HyperParameter, hyper_parameters
 from ltbench.contract.source import written_info
 from ltbench.errors import ContractError, LtbenchError, SpecError, UnknownNameError
+from ltbench.importing import import_large
 from ltbench.method import Method, MethodInfo
 from ltbench.places import METHODS
 from ltbench.plain_yaml import parse_yaml
@@ -90,7 +90,7 @@ def method_class(name: str) -> type[Method]:
         raise UnknownNameError("method", name, targets)
     module_name, _, attribute = targets[name].partition(":")
     try:
-        module = importlib.import_module(module_name)
+        module = import_large(module_name)
     except ImportError as error:
         raise LtbenchError(
             f"Expected method {name!r} to import, got {type(error).__name__}: {error}. "

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
-import timm
 import torch
 from torch import Tensor, nn
 
 from ltbench.blocks.features import weights as sources
 from ltbench.blocks.features.backbones import PRETRAINED, RANDOM
+from ltbench.blocks.networks.timm_alone import timm
 from ltbench.errors import SpecError, UnknownNameError
 
 HIDDEN, LAST = 512, 128

@@ -9,17 +9,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import timm
 import torch
 import torch.nn.functional as F  # noqa: N812
 from numpy.typing import NDArray
-from timm.layers.drop import DropPath
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ltbench.blocks.features.backbones import Backbone
 from ltbench.blocks.features.pyramids import map_shapes
 from ltbench.blocks.networks.attention import Grid
+from ltbench.blocks.networks.timm_alone import timm
 from ltbench.blocks.training.draws import Draws
 from ltbench.blocks.training.estimate import FLOAT
 from ltbench.errors import SpecError
@@ -127,7 +126,7 @@ def _branches(backbone: Backbone, drop_connect: float) -> list[tuple[str, float]
     found = [
         (name, float(module.drop_prob))
         for name, module in whole.named_modules()
-        if isinstance(module, DropPath) and name.rpartition(".")[0] in own
+        if isinstance(module, timm.layers.drop.DropPath) and name.rpartition(".")[0] in own
     ]
     if not found:
         raise SpecError(f"Expected blocks with branches to drop, got none in {backbone.name}. {advice}")

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, cast
 
-import timm
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from ltbench.blocks.features import weights as sources
 from ltbench.blocks.features.backbones import PRETRAINED, RANDOM
+from ltbench.blocks.networks.timm_alone import timm
 from ltbench.errors import SpecError, UnknownNameError
 
 from .transformers import Mode, SpatialTransformer, inverse, resampled

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from typing import Any, Literal
 
 import numpy as np
-import timm
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -16,6 +15,7 @@ from ltbench.blocks.device import batch_of
 from ltbench.blocks.features import weights as sources
 from ltbench.blocks.features.packaged_vit import named_state
 from ltbench.blocks.features.pyramids import facts_of, feature_network
+from ltbench.blocks.networks.timm_alone import timm
 from ltbench.blocks.switches import fixed_algorithms, full_float32, tf32
 from ltbench.blocks.threads import torch_on_one_thread
 from ltbench.core import sha256_of
@@ -197,13 +197,14 @@ def load_backbone(
         DataError: weights that cannot be had or do not fit; the message says what to do.
     """
     check_device(device, precision)
-    network = feature_network(name, tuple(layers), seed)
-    if weights == RANDOM:
-        state = network.state_dict()
-    else:
-        state = named_state(name, weights)
-        sources.load_into(network, state, source=f"{name} weights={weights}")
-    return Backbone(name, tuple(layers), network, sources.state_sha256(state), device, precision)
+    with torch_on_one_thread():  # hundreds of small copies; at each of them several threads would wait for one another
+        network = feature_network(name, tuple(layers), seed)
+        if weights == RANDOM:
+            state = network.state_dict()
+        else:
+            state = named_state(name, weights)
+            sources.load_into(network, state, source=f"{name} weights={weights}")
+        return Backbone(name, tuple(layers), network, sources.state_sha256(state), device, precision)
 
 
 def check_device(device: str, precision: Precision = "float32") -> None:

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, cast
 
-import timm
 import torch
-from timm.models import is_model_in_modules
-from timm.models.efficientnet import EfficientNetFeatures
-from timm.models.mobilenetv3 import MobileNetV3Features
 from torch import Tensor, nn
 
+from ltbench.blocks.networks.timm_alone import timm
 from ltbench.errors import SpecError, UnknownNameError
+
+_NOT_CUT = (timm.models.efficientnet.EfficientNetFeatures, timm.models.mobilenetv3.MobileNetV3Features)
+"""Kinds of feature networks that timm leaves whole behind the deepest level."""
 
 _VITS = ["vision_transformer"]
 """Module of timm's whose networks take images of other sides than they learnt on, if they are told so."""
@@ -87,7 +87,7 @@ def feature_network(name: str, layers: tuple[int, ...], seed: int) -> nn.Module:
     Raises:
         UnknownNameError, SpecError: as `load_backbone`.
     """
-    is_vit = is_model_in_modules(architecture_of(name, layers), _VITS)
+    is_vit = timm.models.is_model_in_modules(architecture_of(name, layers), _VITS)
     sizes: dict[str, Any] = {"dynamic_img_size": True} if is_vit else {}
     # Only the CPU's generator is drawn from: the weights are made there.
     with torch.random.fork_rng(devices=[]):
@@ -103,8 +103,8 @@ def feature_network(name: str, layers: tuple[int, ...], seed: int) -> nn.Module:
 
 
 def _cut(network: Any) -> nn.Module:
-    """Drop what lies behind the deepest level; timm does so itself for all but these two kinds of networks."""
-    if isinstance(network, EfficientNetFeatures | MobileNetV3Features):
+    """Drop what lies behind the deepest level; timm does so itself for all but two kinds of networks."""
+    if isinstance(network, _NOT_CUT):
         deepest = max(level["stage"] for level in network.feature_info.get_dicts())
         network.blocks = network.blocks[:deepest]
     return cast(nn.Module, network)

@@ -7,16 +7,15 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal, cast
 
-import timm
 import torch
 import torch.nn.functional as F  # noqa: N812
-from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from ltbench.blocks.features import weights as sources
 from ltbench.blocks.features.backbones import PRETRAINED, RANDOM, Backbone, Precision, check_device
 from ltbench.blocks.features.packaged_vit import named_state
 from ltbench.blocks.features.pyramids import architecture_of
+from ltbench.blocks.networks.timm_alone import timm
 from ltbench.errors import SpecError
 
 Positions = Literal["timm", "dinov2", "plain"]
@@ -50,7 +49,9 @@ class _Blocks(nn.Module):
     Tokens are in the order class token, registers, patches row by row. Blocks behind the deepest taken are dropped.
     """
 
-    def __init__(self, network: VisionTransformer, blocks: tuple[int, ...], positions: Positions) -> None:
+    def __init__(
+        self, network: timm.models.vision_transformer.VisionTransformer, blocks: tuple[int, ...], positions: Positions
+    ) -> None:
         super().__init__()
         self.model = network  # a name that `load_into` knows as a prefix
         self.model.blocks = network.blocks[: blocks[-1] + 1]
@@ -215,7 +216,7 @@ def _blocks(name: str, layers: tuple[int, ...], seed: int, positions: Positions)
             raise SpecError(
                 f"Expected a vision transformer of timm, got {name} ({error}). Choose one, or another tag."
             ) from error
-    if not isinstance(network, VisionTransformer) or network.pos_embed is None:
+    if not isinstance(network, timm.models.vision_transformer.VisionTransformer) or network.pos_embed is None:
         raise SpecError(f"Expected a plain vision transformer of timm, got {name}. Choose one, vit_small_... say.")
     if layers[-1] >= len(network.blocks):
         raise SpecError(

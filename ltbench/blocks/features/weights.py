@@ -17,12 +17,12 @@ from typing import Any
 import huggingface_hub
 import numpy as np
 import safetensors.torch
-import timm
 import torch
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from ltbench.blocks.networks.timm_alone import timm
 from ltbench.errors import DataError, SpecError
 
 State = dict[str, Tensor]

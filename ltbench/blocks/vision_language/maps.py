@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-import timm
 import torch
 import torch.nn.functional as F  # noqa: N812
 import transformers
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ltbench.blocks.features.backbones import Backbone
+from ltbench.blocks.networks.timm_alone import timm
 from ltbench.blocks.threads import torch_on_one_thread
 from ltbench.blocks.vision_language.model import VisionLanguage
 from ltbench.blocks.vision_language.reading import LAST, Grid, Reading, Views

@@ -14,15 +14,14 @@ from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import numpy as np
-import timm
 import torch
 from numpy.typing import NDArray
-from timm.data.imagenet_info import ImageNetInfo
 from torch import Tensor, nn
 from transformers import AlignTextConfig, AlignTextModel, AutoTokenizer
 
 from ltbench.blocks.features import weights
 from ltbench.blocks.features.backbones import load_backbone
+from ltbench.blocks.networks.timm_alone import timm
 from ltbench.blocks.threads import torch_on_one_thread
 from ltbench.blocks.vision_language.model import Code, Stage, VisionLanguage
 from ltbench.blocks.vision_language.text import TextEncoder
@@ -147,7 +146,7 @@ def _bridge(spot: str, classifier: Tensor, text: TextEncoder, store: FeatureStor
 
 def _solved(classifier: Tensor, text: TextEncoder) -> Bridge:
     """Return A = (Wc' Wc + 10 I)^-1 Wc' Cc of the classifier's rows and the captions' vectors, less their means."""
-    info = ImageNetInfo()
+    info = timm.data.imagenet_info.ImageNetInfo()
     names = [info.index_to_description(index).partition(",")[0] for index in range(len(classifier))]
     captions = [text.words(CAPTION.format(name)) for name in names]
     vectors = torch.cat([text.encode(captions[start : start + BATCH]) for start in range(0, len(captions), BATCH)])

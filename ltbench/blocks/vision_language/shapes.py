@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, NamedTuple
 
-import timm
 import torch
 from transformers import AlignConfig, AlignVisionModel
 
+from ltbench.blocks.networks.timm_alone import timm
 from ltbench.blocks.vision_language import align, packaged
 from ltbench.blocks.vision_language.clip_network import ClipShape, TowerShape
 from ltbench.blocks.vision_language.clip_weights import CLIPS, TINY_SHAPE
