@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter, gaussian_filter1d
 from torch import Tensor
 
+from ltbench.blocks.threads import products_on_one_thread
 from ltbench.errors import ContractError
 
 Matrix = NDArray[np.float64]
@@ -60,8 +61,7 @@ def upsample_and_smooth(
         (H, W) or (N, H, W).
     """
     rows, columns = (
-        _gaussian(length, sigma) @ _bilinear(length, cells, align_corners)
-        for length, cells in zip(size, grids.shape[-2:], strict=True)
+        _smoothing(length, cells, sigma, align_corners) for length, cells in zip(size, grids.shape[-2:], strict=True)
     )
     return _product(rows, grids, columns)
 
@@ -79,7 +79,7 @@ def tensor_maps(grids: Tensor, size: tuple[int, int], sigma: float = 0.0, *, ali
         (N, H, W), float32.
     """
     rows, columns = (
-        torch.from_numpy(_gaussian(length, sigma) @ _bilinear(length, cells, align_corners)).to(grids.device)
+        torch.from_numpy(_smoothing(length, cells, sigma, align_corners)).to(grids.device)
         for length, cells in zip(size, grids.shape[-2:], strict=True)
     )
     return (rows @ grids.double() @ columns.T).float()
@@ -89,8 +89,9 @@ def _product(rows: Matrix, maps: NDArray[np.floating], columns: Matrix) -> NDArr
     if maps.ndim not in (2, 3):
         raise ContractError(f"Expected maps (h, w) or (N, h, w), got shape {maps.shape}. Give one value a place.")
     result = np.empty((*maps.shape[:-2], len(rows), len(columns)), dtype=np.float32)
-    for index in np.ndindex(maps.shape[:-2]):
-        result[index] = rows @ maps[index].astype(np.float64) @ columns.T
+    with products_on_one_thread():
+        for index in np.ndindex(maps.shape[:-2]):
+            result[index] = rows @ maps[index].astype(np.float64) @ columns.T
     return result
 
 
@@ -105,8 +106,14 @@ def _bilinear(length: int, cells: int, align_corners: bool) -> Matrix:
     return np.maximum(0.0, 1.0 - distances)
 
 
-@lru_cache(maxsize=64)
 def _gaussian(length: int, sigma: float) -> Matrix:
     """Return the matrix (length, length) of scipy's filter along one axis: what it makes of each unit."""
     unit: Matrix = np.eye(length)
     return unit if sigma == 0 else gaussian_filter1d(unit, sigma, axis=0)
+
+
+@lru_cache(maxsize=64)
+def _smoothing(length: int, cells: int, sigma: float, align_corners: bool) -> Matrix:
+    """Return the matrix (length, cells) that interpolates, then smooths."""
+    with products_on_one_thread():
+        return _gaussian(length, sigma) @ _bilinear(length, cells, align_corners)

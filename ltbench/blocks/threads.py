@@ -1,4 +1,4 @@
-"""Work on one thread of torch, so that a result does not depend on how many threads there are.
+"""Work on one thread of torch, so that a result does not depend on how many threads there are; and of numpy's BLAS.
 
 torch computes a convolution in another way, with other last digits, on one thread than on several. Work on one thread
 an image is reproducible, and running several images side by side uses the cores at least as well as sharing one out.
@@ -14,6 +14,7 @@ from functools import cache
 from typing import TypeVar
 
 import torch
+from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -55,6 +56,54 @@ def torch_on_one_thread() -> Iterator[None]:
         yield
     finally:
         _one_thread.leave()
+
+
+class _OneProduct:
+    """Which counts of threads to put back. BLAS has one count a process."""
+
+    def __init__(self) -> None:
+        self._guard = threading.Lock()
+        self._inside = 0
+        self._libraries = ThreadpoolController().select(user_api="blas").lib_controllers
+        self._usual: list[int] = []
+
+    def enter(self) -> None:
+        with self._guard:
+            if self._inside == 0:
+                self._usual = [library.get_num_threads() for library in self._libraries]
+                self._set([1] * len(self._usual))
+            self._inside += 1
+
+    def leave(self) -> None:
+        with self._guard:
+            self._inside -= 1
+            if self._inside == 0:
+                self._set(self._usual)
+
+    def _set(self, counts: list[int]) -> None:
+        for library, count in zip(self._libraries, counts, strict=True):
+            library.set_num_threads(count)
+
+
+@contextmanager
+def products_on_one_thread() -> Iterator[None]:
+    """Run numpy's matrix products on the calling thread alone inside the block.
+
+    For small ones: a second thread gains nothing there, and OpenBLAS keeps it busy with waiting for 70 ms after each
+    (`findings/openblas_waits_busily.sh`), in which another image could have gone through a network.
+    """
+    products = _one_product()
+    products.enter()
+    try:
+        yield
+    finally:
+        products.leave()
+
+
+@cache
+def _one_product() -> _OneProduct:
+    """Return what holds the counts of the libraries that are loaded when it is first asked for: numpy's own is."""
+    return _OneProduct()
 
 
 def side_by_side(one: Callable[[], T], other: Callable[[], S]) -> tuple[T, S]:

@@ -12,7 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
+from threadpoolctl import threadpool_info, threadpool_limits  # type: ignore[import-untyped]
 
+from ltbench.blocks import maps as module
 from ltbench.blocks.maps import smooth, upsample, upsample_and_smooth
 from ltbench.errors import ContractError
 
@@ -90,3 +92,27 @@ def test_a_constant_stays_constant_and_zero_sigma_changes_nothing() -> None:
 def test_what_is_no_map() -> None:
     with pytest.raises(ContractError, match="maps"):
         upsample(random_maps(2, 3, 4, 5), (8, 8))
+
+
+class Watched(np.ndarray[tuple[int, ...], np.dtype[np.float64]]):
+    """A matrix that notes on how many threads of BLAS it is multiplied."""
+
+    counts: list[int] = []
+
+    def __matmul__(self, other: object) -> NDArray[np.float64]:  # type: ignore[override]
+        self.counts += [one["num_threads"] for one in threadpool_info() if one["user_api"] == "blas"]
+        return np.matmul(np.asarray(self), other)  # type: ignore[call-overload,no-any-return]
+
+
+def test_products_take_one_thread_and_give_what_several_give(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second thread of OpenBLAS waits busily for 70 ms after each: `findings/openblas_waits_busily.sh`."""
+    grids = random_maps(2, 28, 28)
+    with threadpool_limits(2, user_api="blas"):
+        usual = upsample_and_smooth(grids, (256, 320), 4.0)
+        plain = module._smoothing
+        monkeypatch.setattr(module, "_smoothing", lambda *given: plain(*given).view(Watched))
+        assert (upsample_and_smooth(grids, (256, 320), 4.0) == usual).all()
+    assert Watched.counts and set(Watched.counts) == {1}
+    rows, columns = (plain(side, 28, 4.0, False) for side in (256, 320))
+    several = np.stack([rows @ grid.astype(np.float64) @ columns.T for grid in grids]).astype(np.float32)
+    assert (several == usual).all()

@@ -1,4 +1,4 @@
-"""Work on one thread of torch."""
+"""Work on one thread of torch, and of numpy's BLAS."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
+from threadpoolctl import threadpool_info, threadpool_limits  # type: ignore[import-untyped]
 
-from ltbench.blocks.threads import torch_on_one_thread
+from ltbench.blocks.threads import products_on_one_thread, torch_on_one_thread
 
 
 def test_the_usual_count_of_threads_is_put_back() -> None:
@@ -33,3 +34,19 @@ def inside() -> int:
     with torch_on_one_thread():
         time.sleep(0.002)
         return torch.get_num_threads()
+
+
+def blas_counts() -> set[int]:
+    return {library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"}
+
+
+def test_the_usual_count_of_blas_is_put_back_when_the_last_one_has_left() -> None:
+    with threadpool_limits(3, user_api="blas"):
+        assert blas_counts() == {3}
+        with pytest.raises(KeyError), products_on_one_thread():
+            assert blas_counts() == {1}
+            with products_on_one_thread():
+                assert blas_counts() == {1}
+            assert blas_counts() == {1}, "others are inside"
+            raise KeyError
+        assert blas_counts() == {3}

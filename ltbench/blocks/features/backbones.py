@@ -107,8 +107,8 @@ class Backbone:
         """
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
             raise ContractError(f"Expected an (H, W, 3) uint8 image, got {image.shape} {image.dtype}. Convert it.")
-        with torch.inference_mode():
-            levels = self.levels(torch.tensor(image, device=self.device)[None])
+        with torch.inference_mode(), reproducible(self.device, self.precision):
+            levels = self._levels(torch.tensor(image, device=self.device)[None])
             return tuple(level[0].cpu().contiguous().numpy() for level in levels)
 
     def levels(self, images: Tensor) -> list[Tensor]:
@@ -121,8 +121,12 @@ class Backbone:
         Raises:
             SpecError: a network whose levels are of another kind.
         """
-        half = torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
-        with reproducible(self.device, self.precision), half:
+        with reproducible(self.device, self.precision):
+            return self._levels(images)
+
+    def _levels(self, images: Tensor) -> list[Tensor]:
+        """Return what `levels` does, where a result depends on its input alone already."""
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
             normalised = (images.permute(0, 3, 1, 2) / 255 - self._mean) / self._std
             levels = [
                 level.float() for level in self._network(normalised.contiguous(memory_format=torch.channels_last))

@@ -70,7 +70,7 @@ def test_a_decorator_works_when_its_function_is_called() -> None:
         """Add."""
         return x + 1
 
-    @later(recursive=False, reason="slow")
+    @later(recursive=False, reason="slow")  # type: ignore[untyped-decorator]
     def two(x: int) -> int:
         return x + 2
 
