@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import io
 import sys
 from typing import Annotated
@@ -42,6 +44,7 @@ app = App(
 
 def main() -> None:
     """Run the command line; an `LtbenchError`, or what the system refuses, is one line and exit code 2."""
+    atexit.register(gc.freeze)  # the process ends without looking once more through all that was imported
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a name of any bytes, a terminal of any encoding
