@@ -6,7 +6,7 @@ A method is a dataclass with these members; there is nothing to inherit. `method
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,6 +36,9 @@ class MethodInfo:
         is_transductive: privilege: scores test images jointly.
         uses_annotated_data: privilege: trains on the test images of another dataset, with their labels and masks. The
             hyper-parameter `auxiliary` names that dataset.
+        recognises_training_images: privilege: scores a test image otherwise because it, or a copy of it, was trained
+            on: it knows it by its key or its pixels, beyond what an ordinary distance to the training images tells.
+            Where contaminants are tested, whoever recognises them knows that they are defective.
         min_images: fewest training images a category must have; on a split with less the method is not applicable.
         has_maps: whether it gives anomaly maps; without, a run has image metrics alone, and no protocol that takes an
             image's score from its map applies.
@@ -49,6 +52,7 @@ class MethodInfo:
     uses_training_categories: bool = False
     is_transductive: bool = False
     uses_annotated_data: bool = False
+    recognises_training_images: bool = False
     min_images: int = 1
     has_maps: bool = True
     is_external: bool = False
@@ -233,13 +237,34 @@ class ChecksInputs(Protocol):
         ...
 
 
+@runtime_checkable
+class LeavesOut(Protocol):
+    """What a method with a memory may offer beside the contract: to score images without what it has of some others.
+
+    On a self-excluded split the suite tells it, for each test image, which training images are the same image. Without
+    this a method is refused there. Training is not repeated: what is left out are entries of the memory alone, and what
+    else the training images decided (which entries there are, their weights) stays.
+    """
+
+    def predict_without(self, images: ImageSet, left_out: Sequence[Sequence[int]]) -> Prediction:
+        """Score images as `predict` does, each as if the memory had nothing of some training images.
+
+        An image for which none is left out scores what `predict` says, to the last bit.
+
+        Args:
+            images: what to score.
+            left_out: for each image the positions of training images, as `fit` saw them; mostly none.
+        """
+        ...
+
+
 class Method(Protocol):
     """A detector. Hyper-parameters are dataclass fields with plain, typed defaults; learnt state ends in `_`.
 
-    Beside this contract a method may offer `EstimatesMemory` and `ChecksInputs`, and two attributes that depend on its
-    hyper-parameters: `run_info`, the MethodInfo of a run that asks for fewer privileges than the class declares; and
-    `shared_training`, the names of the hyper-parameters on which a part of its training depends that runs share through
-    the feature store.
+    Beside this contract a method may offer `EstimatesMemory`, `ChecksInputs` and `LeavesOut`, and two attributes
+    that depend on its hyper-parameters: `run_info`, the MethodInfo of a run that asks for fewer privileges than the
+    class declares; and `shared_training`, the names of the hyper-parameters on which a part of its training depends
+    that runs share through the feature store.
     """
 
     info: ClassVar[MethodInfo]

@@ -20,7 +20,10 @@ def evaluate(
     paper: Annotated[str | None, typer.Option(help="arXiv id or DOI.")] = None,
     told: Annotated[
         list[str] | None,
-        typer.Option(help="categories, training_categories, annotated_data or test_images_jointly; repeat for more."),
+        typer.Option(
+            help="categories, training_categories, annotated_data, test_images_jointly or trained_test_images (which "
+            "test images trained); repeat for more."
+        ),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Which of several trainings this was.")] = 0,
     data_root: DataRoot = None,

@@ -68,12 +68,17 @@ def run(
     to a temporary file in the cache (LTBENCH_CACHE), with the same results to the last digit; if that does not fit
     either, the run is refused and the message says what would.
 
+    A split with _selfexcluded in its name has a memory bank score each contaminant without what it holds of that very
+    image; methods without a memory bank are refused there.
+
     Examples:
       ltbench run --method patchcore --split mvtec_step100 --data-root ~/data
 
       ltbench run -m patchcore -s shapes_step20_noisy10 --preset offline -p coreset_ratio=0.05 --json
 
       ltbench run -m tailedcore -s mvtec_k4_noisy10_seed1 --data-root ~/data --memory-limit 4GB
+
+      ltbench run -m patchcore -s shapes_step20_noisy10_selfexcluded --preset offline
 
       ltbench run -m uniad -s shapes_step20 --preset offline --eval-every 5
 

@@ -25,6 +25,9 @@ def make_splits(
     noise: Annotated[float, typer.Option(help="Contaminants in percent of the head's images.")] = 0.0,
     noise_rule: Annotated[str, typer.Option(help="tailedcore, softpatch or open-iad.")] = "tailedcore",
     disjoint: Annotated[bool, typer.Option("--disjoint", help="Take contaminants out of the test set.")] = False,
+    self_excluded: Annotated[
+        bool, typer.Option("--self-excluded", help="Tell methods to score contaminants without what they have of them.")
+    ] = False,
     reversed_order: Annotated[bool, typer.Option("--reversed", help="Reverse the class order.")] = False,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of the choice of images.")] = 0,
     official: Annotated[str | None, typer.Option(help="Import published lists: tailedcore, ltad, realiad.")] = None,
@@ -46,6 +49,8 @@ def make_splits(
 
       ltbench make-splits mvtec_k4_noisy10_softpatch_disjoint mvtec_pareto_authors_noisy10_seed101
 
+      ltbench make-splits mvtec_k4_noisy10_seed1 mvtec_k4_noisy10_disjoint_seed1 mvtec_k4_noisy10_selfexcluded_seed1
+
       ltbench make-splits --folder ~/parts --name parts --profile step20 --noise 10 --noise-rule open-iad
 
       ltbench make-splits --official tailedcore --source ~/TailedCore/manifest --data-root ~/data
@@ -59,9 +64,11 @@ def make_splits(
     from ltbench.datasets.index import load_listing
     from ltbench.splits.files import check_splits, write_split
     from ltbench.splits.making import SplitRequest
+    from ltbench.splits.readings import reading_asked
 
+    reading = reading_asked(disjoint=disjoint, self_excluded=self_excluded)
     request = SplitRequest(
-        tuple(names or ()), dataset, every, folder, name, profile, noise, noise_rule, disjoint, reversed_order, seed,
+        tuple(names or ()), dataset, every, folder, name, profile, noise, noise_rule, reading, reversed_order, seed,
         official, source, from_list, tuple(filter(None, (listing or "").replace(" ", "").split(","))), groups,
     )  # fmt: skip
 

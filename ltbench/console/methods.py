@@ -13,6 +13,7 @@ from ltbench.contract.registry import Preset, clashes, method_class, method_info
 from ltbench.errors import LtbenchError
 from ltbench.method import MethodInfo
 from ltbench.protocols import DEFAULT_PROTOCOL, protocol_named
+from ltbench.tables.measurements import PRIVILEGES
 
 if TYPE_CHECKING:
     from ltbench.contract.checks import CheckResult
@@ -122,5 +123,4 @@ def print_checks(results: Iterable[CheckResult], as_json: bool) -> bool:
 
 def _privileges(info: MethodInfo) -> list[str]:
     """Return what the class declares; with some hyper-parameters a run asks for less (`run_info`)."""
-    declared = ("uses_categories", "uses_training_categories", "is_transductive", "uses_annotated_data")
-    return [name for name in declared if getattr(info, name)]
+    return [name for name in PRIVILEGES if getattr(info, name)]

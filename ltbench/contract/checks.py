@@ -17,7 +17,9 @@ from typing import Any
 
 import numpy as np
 
+from ltbench.contract.demands import require, require_equal
 from ltbench.contract.parameters import HyperParameter, hyper_parameters, resolve
+from ltbench.contract.recognition import check_copies_score_alike, check_keys_tell_nothing, check_leaves_out
 from ltbench.contract.registry import method_class, presets
 from ltbench.contract.subject import SIDE, Lending, Subject, select
 from ltbench.core import Prediction
@@ -49,26 +51,26 @@ def check_documented(subject: Subject) -> None:
     """The class, its title and every hyper-parameter say what they are."""
     text = inspect.cleandoc(subject.method.__doc__ or "")
     generated = f"{subject.method.__name__}("  # what @dataclass writes where there is none
-    _require(text and not text.startswith(generated), "the class has no docstring")
-    _require(subject.method.info.title.strip(), "info.title is empty")
+    require(text and not text.startswith(generated), "the class has no docstring")
+    require(subject.method.info.title.strip(), "info.title is empty")
     for parameter in hyper_parameters(subject.method):
         documented = parameter.description or f"{parameter.name}:" in text
-        _require(documented, f"hyper-parameter {parameter.name!r} has no description in the docstring")
+        require(documented, f"hyper-parameter {parameter.name!r} has no description in the docstring")
 
 
 def check_presets_resolve(subject: Subject) -> None:
     """Every preset sets fields to valid values, and one runs offline."""
     for preset in subject.known.values():
         resolve(subject.method, preset.parameters)
-    _require(not subject.known or "offline" in subject.known, "presets.yaml has no preset named 'offline'")
+    require(not subject.known or "offline" in subject.known, "presets.yaml has no preset named 'offline'")
 
 
 def check_fit_returns_self(subject: Subject) -> None:
     """`fit` returns the method itself and leaves its hyper-parameters alone."""
     method = subject.method(**subject.parameters)
     before = copy.deepcopy(_values(method))
-    _require(method.fit(subject.train, subject.runtime()) is method, "fit returned something else than self")
-    _require(_values(method) == before, f"fit changed hyper-parameters from {before} to {_values(method)}")
+    require(method.fit(subject.train, subject.runtime()) is method, "fit returned something else than self")
+    require(_values(method) == before, f"fit changed hyper-parameters from {before} to {_values(method)}")
 
 
 def check_fewest_images(subject: Subject) -> None:
@@ -88,7 +90,7 @@ def check_prediction(subject: Subject) -> None:
 
 def check_same_seed_same_maps(subject: Subject) -> None:
     """The same seed gives the same scores and maps, to the last bit."""
-    _assert_equal(subject.fitted().predict(subject.defective), subject.expected, "a second fit with the same seed")
+    require_equal(subject.fitted().predict(subject.defective), subject.expected, "a second fit with the same seed")
 
 
 def check_global_rng_untouched(subject: Subject) -> None:
@@ -98,15 +100,15 @@ def check_global_rng_untouched(subject: Subject) -> None:
     subject.fitted().predict(subject.good)
     after = _rng_states()
     for library, state in before.items():
-        _require(after[library] == state, f"{library}'s global generator was used")
+        require(after[library] == state, f"{library}'s global generator was used")
 
 
 def check_inputs_unmodified(subject: Subject) -> None:
     """Neither `fit` nor `predict` writes into the images it is given."""
     train, test = (Lending(images) for images in (subject.train, subject.defective))
     subject.method(**subject.parameters).fit(train, subject.runtime()).predict(test)
-    _require(not train.modified(), "fit changed a training image")
-    _require(not test.modified(), "predict changed a test image")
+    require(not train.modified(), "fit changed a training image")
+    require(not test.modified(), "predict changed a test image")
 
 
 def check_order_and_batch(subject: Subject) -> None:
@@ -117,22 +119,22 @@ def check_order_and_batch(subject: Subject) -> None:
     expected = subject.reference.predict(images)
     order = [2, 0, 3, 1]
     shuffled = subject.reference.predict(select(images, order))
-    _assert_equal(shuffled, Prediction(expected.scores[order], expected.maps[order]), "another order of the images")
+    require_equal(shuffled, Prediction(expected.scores[order], expected.maps[order]), "another order of the images")
     single = [subject.reference.predict(select(images, [i])) for i in range(len(images))]
     alone = Prediction(np.concatenate([p.scores for p in single]), np.concatenate([p.maps for p in single]))
-    _assert_equal(alone, expected, "predicting one image at a time")
+    require_equal(alone, expected, "predicting one image at a time")
 
 
 def check_higher_is_more_anomalous(subject: Subject) -> None:
     """A planted square raises the image score, and the map, if there is one, most where it lies."""
     good = subject.reference.predict(subject.good)
     raised = subject.expected.scores > good.scores
-    _require(raised.all(), f"planted squares raised {raised.sum()} of {len(raised)} image scores")
+    require(raised.all(), f"planted squares raised {raised.sum()} of {len(raised)} image scores")
     if not subject.method.info.has_maps:
         return
     inside = subject.expected.maps[:, 24:40, 24:40].mean()
     outside = subject.expected.maps[:, :12, :12].mean()
-    _require(inside > outside, f"the mean map is {inside:.4g} on the planted square and {outside:.4g} far from it")
+    require(inside > outside, f"the mean map is {inside:.4g} on the planted square and {outside:.4g} far from it")
 
 
 def check_save_load(subject: Subject) -> None:
@@ -141,12 +143,12 @@ def check_save_load(subject: Subject) -> None:
         folder = Path(name)
         subject.reference.save(folder)
         files = [path for path in folder.rglob("*") if path.is_file()]
-        _require(files, "save wrote nothing")
+        require(files, "save wrote nothing")
         odd = sorted(path.name for path in files if path.suffix not in {".safetensors", ".json"})
-        _require(not odd, f"save wrote {odd}, expected .safetensors and .json only")
+        require(not odd, f"save wrote {odd}, expected .safetensors and .json only")
         loaded = subject.method.load(folder)
-        _require(_values(loaded) == _values(subject.reference), "load changed hyper-parameters")
-        _assert_equal(loaded.predict(subject.defective), subject.expected, "save and load")
+        require(_values(loaded) == _values(subject.reference), "load changed hyper-parameters")
+        require_equal(loaded.predict(subject.defective), subject.expected, "save and load")
 
 
 def check_every_hyper_parameter_matters(subject: Subject) -> None:
@@ -156,7 +158,7 @@ def check_every_hyper_parameter_matters(subject: Subject) -> None:
         before = subject.fitted(**given).predict(subject.defective) if given else subject.expected
         after = subject.fitted(**(given | {parameter.name: value})).predict(subject.defective)
         same = np.array_equal(before.maps, after.maps) and np.array_equal(before.scores, after.scores)
-        _require(
+        require(
             not same,
             f"{parameter.name}={value!r} predicts the same as {(subject.parameters | given)[parameter.name]!r}; "
             "if it only matters beside others, annotate it with Probe(value, given={...})",
@@ -173,10 +175,10 @@ def check_memory_estimate(subject: Subject) -> None:
         estimates = [method.memory_estimate(images, streamed=streamed) for images in (few, many)]
         for estimate in estimates:
             odd = [phase for phase, size in estimate.phases.items() if size <= 0]
-            _require(estimate.phases and not odd, f"the estimate has {f'no bytes for {odd}' if odd else 'no phases'}")
-            _require(estimate.disk >= 0, f"the estimate has {estimate.disk} bytes of temporary files")
+            require(estimate.phases and not odd, f"the estimate has {f'no bytes for {odd}' if odd else 'no phases'}")
+            require(estimate.disk >= 0, f"the estimate has {estimate.disk} bytes of temporary files")
         least, most = (max(estimate.phases.values()) for estimate in estimates)
-        _require(least < most, f"the estimate is {least} bytes for 8 images and {most} for 80,000")
+        require(least < most, f"the estimate is {least} bytes for 8 images and {most} for 80,000")
 
 
 CHECKS: tuple[Callable[[Subject], None], ...] = (
@@ -194,6 +196,9 @@ CHECKS: tuple[Callable[[Subject], None], ...] = (
     check_save_load,
     check_every_hyper_parameter_matters,
     check_memory_estimate,
+    check_keys_tell_nothing,
+    check_copies_score_alike,
+    check_leaves_out,
 )
 
 
@@ -233,24 +238,12 @@ def _rng_states() -> dict[str, str]:
     }
 
 
-def _require(kept: object, reason: str) -> None:
-    if not kept:
-        raise ContractError(reason)
-
-
 def _values(method: Method) -> dict[str, Any]:
     return {parameter.name: getattr(method, parameter.name) for parameter in hyper_parameters(type(method))}
 
 
 def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
-
-
-def _assert_equal(got: Prediction, wanted: Prediction, after: str) -> None:
-    difference = max(
-        float(np.abs(got.scores - wanted.scores).max(initial=0)), float(np.abs(got.maps - wanted.maps).max(initial=0))
-    )
-    _require(difference == 0, f"{after} changed scores or maps by up to {difference:.3g}")
 
 
 def _other(parameter: HyperParameter, value: Any) -> tuple[dict[str, Any], Any]:

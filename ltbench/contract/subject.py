@@ -68,6 +68,12 @@ class Subject:
         return self.images(4, seed=100, planted=True)
 
     @cached_property
+    def seen(self) -> ArrayImages:
+        """The first four training images, as test images: what a contaminant in the test set is."""
+        categories = self.train._categories if self.method.info.uses_categories else None
+        return ArrayImages(self.train.images[:4], None if categories is None else categories[:4])
+
+    @cached_property
     def mixed(self) -> ArrayImages:
         """Two good and two defective test images."""
         mixed = np.concatenate([self.good.images[:2], self.defective.images[2:]])

@@ -11,6 +11,7 @@ from typing import Literal
 from ltbench.errors import SpecError
 from ltbench.figures.series import Series
 from ltbench.records.record import RunRecord
+from ltbench.splits.readings import reading_in_words
 from ltbench.splits.recipe import NOISE_RULES, Recipe
 from ltbench.tables.cells import GROUP_TITLES
 from ltbench.tables.published import Published
@@ -204,7 +205,7 @@ def _noise(recipe: Recipe, axis: Axis) -> str:
         return ""
     if axis == "imbalance":
         return contaminants_of(recipe)
-    return _joined(recipe.noise_rule if recipe.noise_rule != NOISE_RULES[0] else "", "disjoint" * recipe.disjoint)
+    return _joined(recipe.noise_rule if recipe.noise_rule != NOISE_RULES[0] else "", reading_in_words(recipe.reading))
 
 
 def _joined(*parts: str) -> str:

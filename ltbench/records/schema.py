@@ -16,7 +16,7 @@ from typing import Any
 
 from ltbench.errors import DataError
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 
 Values = dict[str, Any]
 
@@ -31,7 +31,12 @@ def _run_here(values: Values) -> Values:
     return values | {"method": {"is_external": False} | values["method"]}
 
 
-UPGRADES: Mapping[int, Callable[[Values], Values]] = {1: _with_maps, 2: _run_here}
+def _recognises_none(values: Values) -> Values:
+    """Version 4 notes whether the method recognises training images; before it, none that is here did."""
+    return values | {"method": {"recognises_training_images": False} | values["method"]}
+
+
+UPGRADES: Mapping[int, Callable[[Values], Values]] = {1: _with_maps, 2: _run_here, 3: _recognises_none}
 """Version -> what turns a record of it into one of the next version."""
 
 

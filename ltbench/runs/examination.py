@@ -20,7 +20,7 @@ from ltbench.cores import in_order, usable_cores
 from ltbench.datasets.images import DiskImages
 from ltbench.datasets.masks import read_mask
 from ltbench.errors import ContractError, DataError
-from ltbench.method import ImageSet, Method, MethodInfo
+from ltbench.method import ImageSet, LeavesOut, Method, MethodInfo
 from ltbench.metrics.groups import aggregate, evaluate_category, image_scores
 from ltbench.records.maps import write_maps
 from ltbench.records.record import REMEDY
@@ -63,6 +63,7 @@ class Examination:
         protocol: how images become numbers.
         categories_visible: whether the method may be told the categories.
         progress: shows the stages.
+        left_out: on a self-excluded split, test image -> positions of the training images that are left out for it.
     """
 
     split: Split
@@ -70,6 +71,7 @@ class Examination:
     protocol: Protocol
     categories_visible: bool
     progress: ConsoleProgress
+    left_out: Mapping[str, tuple[int, ...]] | None = None
 
     def findings(self, method: Method, measured: Measured, maps: Path | None = None) -> Findings:
         """Score a method category by category.
@@ -85,7 +87,8 @@ class Examination:
 
         def predict(category: str, paths: list[str]) -> Prediction:
             images = DiskImages(self.dataset, paths, self.protocol, categories_visible=self.categories_visible)
-            return _predict(method, images, category)
+            left_out = None if self.left_out is None else [self.left_out.get(path, ()) for path in paths]
+            return _predict(method, images, category, left_out)
 
         return self.findings_of(predict, measured, maps)
 
@@ -191,6 +194,11 @@ class LearningCurve:
             write_whole(self._file, json.dumps(content, allow_nan=False).encode())
 
 
+def training_order(split: Split) -> list[str]:
+    """Return the paths of a split's training images in the order in which a method sees them."""
+    return shuffled(path for images in split.train.values() for path in (*images.normal, *images.contaminant))
+
+
 def shuffled(paths: Iterable[str]) -> list[str]:
     """Return paths in an order that tells nothing: by the sha256 of the path.
 
@@ -211,9 +219,16 @@ def _maps(prediction: Prediction) -> NDArray[np.float32] | None:
     return prediction.maps if prediction.has_maps else None
 
 
-def _predict(method: Method, images: ImageSet, category: str) -> Prediction:
+def _predict(
+    method: Method, images: ImageSet, category: str, left_out: Sequence[Sequence[int]] | None = None
+) -> Prediction:
     try:
-        prediction = method.predict(images)
+        if left_out is None:
+            prediction = method.predict(images)
+        elif isinstance(method, LeavesOut):
+            prediction = method.predict_without(images, left_out)
+        else:
+            raise ContractError("it does not offer predict_without")
         info: MethodInfo = getattr(method, "run_info", method.info)
         prediction.check(len(images), images.size, has_maps=info.has_maps)
     except ContractError as error:

@@ -25,12 +25,14 @@ from ltbench.runs.provenance import Digests, keep_digests, refuse_stale, split_d
 from ltbench.runs.recording import record_of
 from ltbench.runs.runner import Outcome
 from ltbench.splits.checking import check_split
+from ltbench.splits.readings import is_self_excluded
 
 TOLD = {
     "categories": "uses_categories",
     "training_categories": "uses_training_categories",
     "annotated_data": "uses_annotated_data",
     "test_images_jointly": "is_transductive",
+    "trained_test_images": "recognises_training_images",
 }
 """What `--told` takes, and the privilege that it declares."""
 
@@ -94,9 +96,14 @@ def evaluate(
 
     Raises:
         DataError: predictions that are missing, cannot be read or do not fit; nothing is written.
-        SpecError: a record of other predictions has that name.
+        SpecError: a self-excluded split, or a record of other predictions has that name.
     """
     chosen = protocol_named(protocol or DEFAULT_PROTOCOL)
+    if is_self_excluded(split):
+        raise SpecError(
+            f"Expected a split whose test images are scored by all that a method has learnt, got {split.name}, where "
+            "the suite tells the method what to leave out. Hand in predictions for the overlap or the disjoint split."
+        )
     check_split(split, dataset)
     predictions = find_predictions(folder, split, scores)
     info = submission.info(has_maps=bool(predictions.maps))

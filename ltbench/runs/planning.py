@@ -11,9 +11,10 @@ from ltbench.contract.registry import choose_preset, method_class
 from ltbench.core import Dataset, Protocol, RunSpec, Split
 from ltbench.datasets.index import SOURCES
 from ltbench.errors import NotApplicableError, SpecError
-from ltbench.method import ChecksInputs, Method, MethodInfo
+from ltbench.method import ChecksInputs, LeavesOut, Method, MethodInfo
 from ltbench.protocols import DEFAULT_PROTOCOL, protocol_named
 from ltbench.splits.checking import check_images, check_split, mask_notes, told_of_dark_images, told_of_masks
+from ltbench.splits.readings import is_self_excluded
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,7 @@ def auxiliary_of(planned: Plan) -> str | None:
 
 
 def check_applicable(planned: Plan, split: Split) -> None:
-    """Raise `NotApplicableError` with the reason where a method cannot train on a split, or its protocol needs maps.
+    """Raise `NotApplicableError` with the reason where a method cannot take a split, or its protocol needs maps.
 
     Raises:
         SpecError: an annotated dataset is needed, and none is named.
@@ -148,8 +149,9 @@ def check_applicable(planned: Plan, split: Split) -> None:
             f"{planned.info.title} trains on the annotated test images of {split.dataset} here, and {split.name} tests "
             "on them; name another dataset (-p auxiliary=NAME)"
         )
-    if (reason := why_not_applicable(planned.info, split)) is not None:
-        raise NotApplicableError(reason)
+    for reason in (why_not_applicable(planned.info, split), why_not_self_excluded(planned.method, split)):
+        if reason is not None:
+            raise NotApplicableError(reason)
 
 
 def check_inputs(planned: Plan) -> None:
@@ -168,4 +170,14 @@ def why_not_applicable(info: MethodInfo, split: Split) -> str | None:
     return (
         f"{info.title} needs at least {info.min_images} training images a category; "
         f"{split.name} has {counts[fewest]} of {fewest}"
+    )
+
+
+def why_not_self_excluded(method: type[Method], split: Split) -> str | None:
+    """Return why a method cannot score a self-excluded split, or None if it can or the split is none."""
+    if not is_self_excluded(split) or issubclass(method, LeavesOut):
+        return None
+    return (
+        f"{method.info.title} cannot score an image without what it has of one training image (predict_without), which "
+        f"{split.name} asks for; overlap and disjoint splits do not"
     )

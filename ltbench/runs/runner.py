@@ -35,7 +35,7 @@ from ltbench.runs.claims import Claim, claimed
 from ltbench.runs.devices import check_precision, device_faults
 from ltbench.runs.diagnostics import diagnose
 from ltbench.runs.environment import peak_memory
-from ltbench.runs.examination import CURVE, Examination, LearningCurve, shuffled
+from ltbench.runs.examination import CURVE, Examination, LearningCurve, training_order
 from ltbench.runs.harness import Harness
 from ltbench.runs.lacking import absent_weights, all_that_lacks, works_now
 from ltbench.runs.memory import MemoryPlan, image_counts, plan_memory
@@ -44,9 +44,12 @@ from ltbench.runs.planning import Plan, check_applicable, check_plan, plan
 from ltbench.runs.progress import ConsoleProgress, Position
 from ltbench.runs.provenance import keep_checkpoints, keep_digests, provenance, refuse_stale, with_new_weights
 from ltbench.runs.recording import record_of
+from ltbench.runs.self_matches import NOTE as SELF_EXCLUDED
+from ltbench.runs.self_matches import Matches, counted, self_matches
 from ltbench.splits.files import find_split
 from ltbench.splits.held_out import PERCENT, held_out, hold_out
 from ltbench.splits.noise import shortfalls
+from ltbench.splits.readings import is_self_excluded
 from ltbench.system import as_ours
 
 
@@ -98,6 +101,7 @@ def run_by_name(
     if calibrate:
         found = hold_out(found, calibrate)
     planned = plan(method, found, preset=preset, parameters=overrides, protocol=protocol, seed=seed)
+    check_applicable(planned, found)
     for shortfall in shortfalls(found):
         harness.progress.say(shortfall)
     if not root.exists():
@@ -192,6 +196,7 @@ def _record(planned: Plan, split: Split, dataset: Dataset, harness: Harness, cla
     auxiliary = auxiliary_dataset(planned, harness.data_root)
     digests = run_digests(split, dataset, auxiliary)
     annotated, note = lent(auxiliary, planned, digests)
+    matches = self_matches(split, training_order(split), digests) if is_self_excluded(split) else None
     origin = provenance(planned.method, planned.values, digests)
     keep_checkpoints(checkpoints_folder(harness.results, planned.spec.hash), origin, harness.progress.say)
     memory = _plan_memory(planned, split, harness)
@@ -199,7 +204,7 @@ def _record(planned: Plan, split: Split, dataset: Dataset, harness: Harness, cla
         kept = {MAPS: harness.save_maps, MODEL: harness.save_model}
         for name in (own for own, wanted in kept.items() if wanted):
             (temporary / name).mkdir()
-        record, limits = _run(planned, split, dataset, harness, temporary, memory, annotated)
+        record, limits = _run(planned, split, dataset, harness, temporary, memory, annotated, matches)
         origin = with_new_weights(origin, planned.method, planned.values)
         record = replace(record, provenance=origin, notes={**record.notes, **ahead.notes, **note})
         claim.check()
@@ -231,13 +236,14 @@ def _run(
     folder: Path,
     bounds: MemoryPlan | None,
     annotated: AnnotatedImageSet | None,
+    matches: Matches | None,
 ) -> tuple[RunRecord, Limits]:
     """Fit and score; return the record, and what pictures of the maps begin and end at."""
     spec, progress = planned.spec, harness.progress
     progress.seconds.clear()
     memory: dict[str, float] = {}
     info = planned.info
-    examination = Examination(split, dataset, spec.protocol, info.uses_categories, progress)
+    examination = Examination(split, dataset, spec.protocol, info.uses_categories, progress, matches)
     checkpoints = checkpoints_folder(harness.results, spec.hash)
     curve = LearningCurve(harness.eval_every, examination, checkpoints) if harness.eval_every else None
     runtime = Runtime(
@@ -260,8 +266,7 @@ def _run(
         stack.enter_context(peak_memory(memory, phase))
         return stack
 
-    train = [path for images in split.train.values() for path in (*images.normal, *images.contaminant)]
-    order = shuffled(train)
+    order = training_order(split)
     told = info.uses_categories or info.uses_training_categories
     images = DiskImages(dataset, order, spec.protocol, categories_visible=told)
     with progress.stage("fit"), measured("fit"):
@@ -274,6 +279,8 @@ def _run(
     notes = dict(runtime.notes)
     if aside := held_out(split):
         notes[CALIBRATION] = {"percent": split.recipe[PERCENT], "scores": examination.scores_of(method, aside)}
+    if matches is not None:
+        notes[SELF_EXCLUDED] = counted(split, matches)
     if curve is not None:
         notes[CURVE] = curve.points
     if diagnostics := diagnose(runtime.notes, order, split):

@@ -24,7 +24,7 @@ from ltbench.system import content_of
 FOLDERS = (SPLITS, Path("splits"))
 """Where a split is looked for by name: among the committed ones, then where `ltbench make-splits` writes."""
 
-_OFFICIAL = re.compile(r"_official[0-9]+(_disjoint)?$")
+_OFFICIAL = re.compile(r"_official[0-9]+(_disjoint|_selfexcluded)?$")
 
 Load = Callable[[str], Dataset]
 """Dataset name -> the dataset, or its listing without images."""

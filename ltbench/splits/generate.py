@@ -42,7 +42,7 @@ def make_split(dataset: Dataset, recipe: Recipe, listing: Sequence[str] | None =
         payload["capped"] = {category: dict(counts) for category, counts in selection.capped.items()}
     high, low, train = selection.high, selection.low, selection.train
     test = published_test(dataset, dataset.categories)
-    if recipe.disjoint:
+    if recipe.reading == "disjoint":
         test = less_contaminants(dataset, test, train)
     return Split(name, dataset.name, payload, recipe.seed, high, low, train, test)
 

@@ -22,6 +22,7 @@ from ltbench.core import Dataset, Sample, Split, TrainImages
 from ltbench.errors import DataError, SpecError, UnknownNameError
 from ltbench.splits.generate import less_contaminants, published_test
 from ltbench.splits.groups import GroupRule, groups_of, rule_of
+from ltbench.splits.readings import Reading, entries_of, suffix_of
 from ltbench.splits.recipe import check_name, is_recipe_name
 from ltbench.system import content_of
 
@@ -44,7 +45,9 @@ _PROFILES = {"pareto": "pareto", "step_k4": "k4", "step_k1": "k1"}
 _SEEDS = range(1, 6)
 
 
-def import_official(dataset: Dataset, source: str | Path = TAILEDCORE_URL, *, disjoint: bool = False) -> list[Split]:
+def import_official(
+    dataset: Dataset, source: str | Path = TAILEDCORE_URL, *, reading: Reading = "overlap"
+) -> list[Split]:
     """Return TailedCore's 15 published splits of a dataset, `mvtec_pareto_noisy10_official1` and so on.
 
     Every file is compared with its known hash, so what is imported is what was published, wherever it comes from.
@@ -52,7 +55,7 @@ def import_official(dataset: Dataset, source: str | Path = TAILEDCORE_URL, *, di
     Args:
         dataset: "mvtec" or "visa"; a listing without images will do.
         source: URL or folder that holds `mvtecad-nlt` and `visa-nlt`, or a checkout of the authors' repository.
-        disjoint: whether contaminants leave the test set, which the authors do not do; then names end in `_disjoint`.
+        reading: what becomes of contaminants in the test set; with another than the authors' `overlap` names end in it.
 
     Raises:
         UnknownNameError: nothing is published for that dataset.
@@ -60,10 +63,10 @@ def import_official(dataset: Dataset, source: str | Path = TAILEDCORE_URL, *, di
     """
     if dataset.name not in _PUBLISHED:
         raise UnknownNameError("dataset with published splits", dataset.name, _PUBLISHED)
-    return [_official(dataset, str(source), folder, seed, disjoint) for folder in _PROFILES for seed in _SEEDS]
+    return [_official(dataset, str(source), folder, seed, reading) for folder in _PROFILES for seed in _SEEDS]
 
 
-def _official(dataset: Dataset, source: str, folder: str, seed: int, disjoint: bool) -> Split:
+def _official(dataset: Dataset, source: str, folder: str, seed: int, reading: Reading) -> Split:
     published, percent = _PUBLISHED[dataset.name]
     place = f"{published}/{folder}/seed{seed:02}"
     good = {f"{s.category}/{PurePosixPath(s.path).name}": s for s in dataset.train}
@@ -77,7 +80,7 @@ def _official(dataset: Dataset, source: str, folder: str, seed: int, disjoint: b
         "published_as": place,
         "noise_percent": percent,
         "noise_rule": "tailedcore",
-        "disjoint": disjoint,
+        **entries_of(reading),
     }
     train = {
         category: TrainImages(
@@ -86,7 +89,7 @@ def _official(dataset: Dataset, source: str, folder: str, seed: int, disjoint: b
         )
         for category in dataset.categories
     }
-    name = f"{dataset.name}_{_PROFILES[folder]}_noisy{percent:02}_official{seed}" + "_disjoint" * disjoint
+    name = f"{dataset.name}_{_PROFILES[folder]}_noisy{percent:02}_official{seed}{suffix_of(reading)}"
     return _split(name, dataset, recipe, seed, train, published_test(dataset, train))
 
 
@@ -151,7 +154,7 @@ class _Row:
 
 
 def import_list(
-    file: Path, dataset: Dataset, name: str, *, disjoint: bool = False, groups: GroupRule = "auto"
+    file: Path, dataset: Dataset, name: str, *, reading: Reading = "overlap", groups: GroupRule = "auto"
 ) -> Split:
     """Return the split that a list of images describes.
 
@@ -165,7 +168,7 @@ def import_list(
         file: the list.
         dataset: where its images are.
         name: of the split; it must not be the name of a recipe.
-        disjoint: whether contaminants leave the test set.
+        reading: what becomes of contaminants in the test set.
         groups: which categories are high and which low; "auto" is LTAD's halves for lists called exp or step.
 
     Raises:
@@ -184,7 +187,7 @@ def import_list(
         test = {category: _paths(rows, "test", category) for category in train}
     else:
         test = published_test(dataset, train)
-    recipe = {"profile": "list", "source": file.name, "source_sha256": digest, "disjoint": disjoint}
+    recipe = {"profile": "list", "source": file.name, "source_sha256": digest, **entries_of(reading)}
     rule = rule_of(name, file.name) if groups == "auto" else groups
     if rule != "tail20":  # the rule of lists that were imported before there was another: their sha256 stays
         recipe["groups"] = rule

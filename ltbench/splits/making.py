@@ -20,6 +20,7 @@ from ltbench.splits.generate import make_split
 from ltbench.splits.groups import GROUP_RULES, GroupRule
 from ltbench.splits.importers import TAILEDCORE_URL, import_list, import_official
 from ltbench.splits.published_lists import import_published
+from ltbench.splits.readings import READINGS, Reading
 from ltbench.splits.recipe import NOISE_RULES, NoiseRule, Profile, Recipe, check_name, parse_name
 
 OFFICIAL = ("tailedcore", "ltad", "realiad")
@@ -39,7 +40,7 @@ class SplitRequest:
         profile: how the training images decline.
         noise: contaminants in percent.
         noise_rule: how many contaminants each category gets.
-        disjoint: take contaminants out of the test set.
+        reading: what becomes of contaminants in the test set.
         reversed_order: reverse the class order.
         seed: seed of the choice of images.
         official: whose published lists to import, or None.
@@ -57,7 +58,7 @@ class SplitRequest:
     profile: str = "full"
     noise: float = 0.0
     noise_rule: str = "tailedcore"
-    disjoint: bool = False
+    reading: Reading = READINGS[0]
     reversed_order: bool = False
     seed: int = 0
     official: str | None = None
@@ -144,7 +145,8 @@ class SplitRequest:
             "--noise-rule": self.noise_rule != NOISE_RULES[0],
             "--reversed": self.reversed_order,
             "--seed": self.seed != 0,
-            "--disjoint": self.disjoint and self.official is None and self.from_list is None,
+            "--disjoint": self.reading == "disjoint" and self.official is None and self.from_list is None,
+            "--self-excluded": self.reading == "selfexcluded" and self.official is None and self.from_list is None,
         }
         if self.groups not in GROUP_RULES:
             raise SpecError(f"Expected --groups {', '.join(GROUP_RULES)}, got {self.groups!r}. Choose one of them.")
@@ -164,10 +166,10 @@ class SplitRequest:
             yield from self._of_ltad(load)
             return
         if self.official in SOURCES:
-            if self.dataset not in (None, self.official) or self.source is not None or self.disjoint:
+            if self.dataset not in (None, self.official) or self.source is not None or self.reading != READINGS[0]:
                 raise SpecError(
                     f"Expected --official {self.official} alone, got more. Its lists lie in its folder, and their test "
-                    "images never train. Leave --dataset, --source and --disjoint out."
+                    "images never train. Leave --dataset, --source, --disjoint and --self-excluded out."
                 )
             groups = cast(GroupRule, self.groups)
             yield from import_published(load(self.official), shipped(self.official), groups)
@@ -182,14 +184,14 @@ class SplitRequest:
             except DataError as error:
                 raise DataError(f"{error} Without VisA, MVTec AD's alone need no images: --dataset mvtec.") from error
         for dataset in datasets:
-            yield from import_official(dataset, self.source or TAILEDCORE_URL, disjoint=self.disjoint)
+            yield from import_official(dataset, self.source or TAILEDCORE_URL, reading=self.reading)
 
     def _of_ltad(self, load: Load) -> Iterator[Split]:
         """Yield LTAD's splits of the dataset, or of every dataset of which there are lists in the folder."""
         folder = Path(self.source or "")
-        if self.source is None or not folder.is_dir() or self.disjoint:
+        if self.source is None or not folder.is_dir() or self.reading != READINGS[0]:
             raise SpecError(
-                "Expected --source FOLDER with LTAD's lists and no --disjoint, got others. Unpack "
+                "Expected --source FOLDER with LTAD's lists and no --disjoint or --self-excluded, got others. Unpack "
                 "zenodo.org/records/10854201 there."
             )
         names = (self.dataset,) if self.dataset else DATASETS
@@ -208,7 +210,7 @@ class SplitRequest:
         return index_own(self.folder) if self.folder else load(str(self.dataset))
 
     def _listed(self, file: Path, dataset: Dataset) -> Split:
-        return import_list(file, dataset, str(self.name), disjoint=self.disjoint, groups=cast(GroupRule, self.groups))
+        return import_list(file, dataset, str(self.name), reading=self.reading, groups=cast(GroupRule, self.groups))
 
     def _own_dataset(self, folder: Path) -> Dataset:
         """Return the dataset of a folder.
@@ -233,7 +235,7 @@ class SplitRequest:
             Profile.parse(self.profile),
             noise_percent=self.noise,
             noise_rule=cast(NoiseRule, self.noise_rule),
-            disjoint=self.disjoint,
+            reading=self.reading,
             reversed_order=self.reversed_order,
             seed=self.seed,
             draw="authors" if self.listing else "sha256",

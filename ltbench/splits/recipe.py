@@ -1,7 +1,7 @@
 """How a split is made, and the name that says so: `mvtec_exp100_reversed_noisy10_disjoint_seed3`.
 
     <dataset>_<full|exp<beta>|step<beta>|pareto|k<K>>[_reversed][_authors]
-        [_noisy<PP>[_softpatch|_open-iad][_disjoint]][_seed<N>]
+        [_noisy<PP>[_softpatch|_open-iad][_disjoint|_selfexcluded]][_seed<N>]
 
 A name holds everything: `parse_name` and `Recipe.name` are inverse of each other, so a split whose file is absent can
 be made from its name. The dataset's part may hold underscores. Numbers are written in one way only (`exp100`, not
@@ -18,6 +18,7 @@ from fractions import Fraction
 from typing import Any, Literal, Self, cast, get_args
 
 from ltbench.errors import LtbenchError, SpecError, UnknownNameError, suggest
+from ltbench.splits.readings import READINGS, Reading, entries_of
 
 Number = int | float
 ProfileKind = Literal["full", "exp", "step", "pareto", "k"]
@@ -26,9 +27,11 @@ Draw = Literal["sha256", "authors"]
 
 KINDS: tuple[str, ...] = get_args(ProfileKind)
 NOISE_RULES: tuple[NoiseRule, ...] = get_args(NoiseRule)
-GRAMMAR = "<dataset>_<full|exp<beta>|step<beta>|pareto|k<K>>[_reversed][_noisy<percent>[_disjoint]][_seed<N>]"
+GRAMMAR = (
+    "<dataset>_<full|exp<beta>|step<beta>|pareto|k<K>>[_reversed][_noisy<percent>[_disjoint|_selfexcluded]][_seed<N>]"
+)
 
-_SUFFIXES = ("reversed", "authors", "noisy", "disjoint", "seed", *NOISE_RULES[1:])
+_SUFFIXES = ("reversed", "authors", "noisy", *READINGS[1:], "seed", *NOISE_RULES[1:])
 _NUMBERED = re.compile(r"([a-z]+)([0-9]+(?:\.[0-9]+)?)")
 _DATASET = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _LONGEST = 200
@@ -124,7 +127,7 @@ class Recipe:
         profile: how the training images decline over the categories.
         noise_percent: contaminants in percent of the normal images, 0 to 100.
         noise_rule: how many contaminants each category gets (see `ltbench.splits.noise`).
-        disjoint: whether contaminants leave the test set; by default they stay in it (`overlap`).
+        reading: what becomes of contaminants in the test set (see `ltbench.splits.readings`).
         reversed_order: whether the class order runs backwards.
         draw: "sha256" is ltbench's own draw; "authors" repeats the random draws of TailedCore's generator.
         seed: seed of every draw.
@@ -137,7 +140,7 @@ class Recipe:
     profile: Profile
     noise_percent: Number = 0
     noise_rule: NoiseRule = "tailedcore"
-    disjoint: bool = False
+    reading: Reading = "overlap"
     reversed_order: bool = False
     draw: Draw = "sha256"
     seed: int = 0
@@ -149,14 +152,17 @@ class Recipe:
             raise SpecError(f"Expected noise of 0 to 100 percent, got {self.noise_percent}. Mend the name or --noise.")
         if self.noise_rule not in NOISE_RULES:
             raise UnknownNameError("noise rule", self.noise_rule, NOISE_RULES)
+        if self.reading not in READINGS:
+            raise UnknownNameError("reading of contaminants", self.reading, READINGS)
         if not 0 <= self.seed < _SEEDS:
             raise SpecError(f"Expected a seed from 0 to {_SEEDS - 1}, got {self.seed}. Choose another.")
         self._check_combination()
         check_name(self.name, "split")
 
     def _check_combination(self) -> None:
-        if self.noise_percent == 0 and (self.disjoint or self.noise_rule != NOISE_RULES[0]):
-            what = "disjoint" if self.disjoint else self.noise_rule
+        reads = self.reading != READINGS[0]
+        if self.noise_percent == 0 and (reads or self.noise_rule != NOISE_RULES[0]):
+            what = self.reading if reads else self.noise_rule
             raise SpecError(f"Expected contaminants beside {what!r}, got none. Add _noisy<percent> or --noise.")
         if self.reversed_order and self.profile.is_drawn:
             raise SpecError(f"Expected no 'reversed' beside {self.profile}, whose tail is drawn, got it. Leave it out.")
@@ -176,7 +182,7 @@ class Recipe:
             whole, dot, rest = spelled(self.noise_percent).partition(".")
             parts.append(f"noisy{whole:0>2}{dot}{rest}")
             parts += [self.noise_rule] * (self.noise_rule != NOISE_RULES[0])
-            parts += ["disjoint"] * self.disjoint
+            parts += [self.reading] * (self.reading != READINGS[0])
         parts += [f"seed{self.seed}"] * (self.seed > 0)
         return "_".join(parts)
 
@@ -193,7 +199,7 @@ class Recipe:
             "noise_percent": self.noise_percent,
         }
         if self.noise_percent:
-            payload |= {"noise_rule": self.noise_rule, "disjoint": self.disjoint}
+            payload |= {"noise_rule": self.noise_rule, **entries_of(self.reading)}
         if self.draw != "sha256":
             payload["draw"] = self.draw
         return payload
@@ -218,7 +224,7 @@ def parse_name(name: str) -> Recipe:
     check_name(name, "split")
     parts = name.split("_")
     seed = _take(parts, "seed")
-    disjoint = _take_word(parts, "disjoint")
+    reading = next((reading for reading in READINGS[1:] if _take_word(parts, reading)), READINGS[0])
     rule = next((rule for rule in NOISE_RULES if _take_word(parts, rule)), NOISE_RULES[0])
     noise = _take(parts, "noisy")
     authors = _take_word(parts, "authors")
@@ -231,7 +237,7 @@ def parse_name(name: str) -> Recipe:
         profile,
         noise_percent=noise or 0,
         noise_rule=rule,
-        disjoint=disjoint,
+        reading=reading,
         reversed_order=reversed_order,
         draw="authors" if authors else "sha256",
         seed=_whole(seed or 0),

@@ -23,6 +23,7 @@ PRIVILEGES = {
     "uses_training_categories": "told the category of every training image",
     "is_transductive": "scores test images jointly",
     "uses_annotated_data": "trained on annotated test images of another dataset",
+    "recognises_training_images": "recognises training images among test images",
     "is_external": "external: predictions made elsewhere; what the method was told is its submitters' word",
 }
 

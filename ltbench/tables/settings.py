@@ -7,6 +7,7 @@ import re
 from ltbench.datasets.index import SOURCES
 from ltbench.errors import LtbenchError
 from ltbench.splits.held_out import without_suffix
+from ltbench.splits.readings import reading_in_words
 from ltbench.splits.recipe import NOISE_RULES, Recipe, parse_name, spelled
 
 
@@ -33,7 +34,8 @@ def contaminants_of(recipe: Recipe | None) -> str:
     """Return the noise of a split in words: "no contaminants", "10 % contaminants (softpatch, disjoint)"."""
     if recipe is None or not recipe.noise_percent:
         return "no contaminants"
-    how = [recipe.noise_rule] * (recipe.noise_rule != NOISE_RULES[0]) + ["disjoint"] * recipe.disjoint
+    rule = recipe.noise_rule if recipe.noise_rule != NOISE_RULES[0] else ""
+    how = [word for word in (rule, reading_in_words(recipe.reading)) if word]
     return f"{spelled(recipe.noise_percent)} % contaminants" + (f" ({', '.join(how)})" if how else "")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, ClassVar, Self
@@ -75,18 +76,28 @@ class PatchCore:
                 rng=np.random.RandomState(runtime.seed),
                 device=runtime.device,
             )
+        origins = kept // (len(patches) // len(train))
         patches = select(patches, kept)
         self.memory_ = NearestNeighbours(
-            patches, approximate=self.approximate_search, device=runtime.device, sketched=runtime.scratch is None
+            patches,
+            origins=origins,
+            approximate=self.approximate_search,
+            device=runtime.device,
+            sketched=runtime.scratch is None,
         )
         return self
 
     def predict(self, images: ImageSet) -> Prediction:
         """Score patches by their distance to the memory bank."""
+        return self.predict_without(images, ())
+
+    def predict_without(self, images: ImageSet, left_out: Sequence[Sequence[int]]) -> Prediction:
+        """Score patches by their distance to the patches of the memory bank that are of other images."""
         return score_images(
             self._embedder,
             images,
             self.memory_,
+            left_out,
             neighbours=self.neighbours,
             smoothing_sigma=self.smoothing_sigma,
         )

@@ -7,6 +7,7 @@ own, which samples approximately with weights. README.md compares them.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self
@@ -98,19 +99,27 @@ class SoftPatch:
             )
         with runtime.progress.timed("coreset"):
             kept = self._select(patches, weights, rng, runtime.device)
+        origins = kept // positions
         patches = select(patches, kept)
-        self.memory_ = NearestNeighbours(patches, device=runtime.device, sketched=runtime.scratch is None)
+        self.memory_ = NearestNeighbours(
+            patches, origins=origins, device=runtime.device, sketched=runtime.scratch is None
+        )
         self.patch_weights_ = weights[kept].astype(np.float32)
-        by_image = np.bincount(kept // positions, minlength=len(train)).tolist()
+        by_image = np.bincount(origins, minlength=len(train)).tolist()
         runtime.notes["memories"] = {"clean": {"patches": len(kept), "by_image": by_image}}
         return self
 
     def predict(self, images: ImageSet) -> Prediction:
         """Score patches by their distance to the memory bank, times the weight of the nearest row."""
+        return self.predict_without(images, ())
+
+    def predict_without(self, images: ImageSet, left_out: Sequence[Sequence[int]]) -> Prediction:
+        """Score patches by their distance to the rows that are of other images, times the weight of the nearest."""
         return score_images(
             self._embedder,
             images,
             self.memory_,
+            left_out,
             neighbours=self.neighbours,
             smoothing_sigma=self.smoothing_sigma,
             weights=self.patch_weights_ if self.soft_weight else None,

@@ -119,13 +119,22 @@ class TwoMemories(ABC):
         if not banks:
             raise SpecError("Expected tail images for a memory of them alone, got none. Set memories=both.")
         runtime.notes["memories"] = {name: _counts(images, len(train)) for name, (images, _) in banks.items()}
-        rows = [banks[name][1] for name in ("tail", "clean") if name in banks]
-        self.memory_ = NearestNeighbours(*rows, device=runtime.device, sketched=runtime.scratch is None)
+        found = [banks[name] for name in ("tail", "clean") if name in banks]
+        self.memory_ = NearestNeighbours(
+            *(rows for _, rows in found),
+            origins=np.concatenate([images for images, _ in found]),
+            device=runtime.device,
+            sketched=runtime.scratch is None,
+        )
         return self
 
     def predict(self, images: ImageSet) -> Prediction:
         """Score patches by the squared distance to the nearest patch of either memory."""
-        return score_images(self._embedder, images, self.memory_, smoothing_sigma=self.smoothing_sigma)
+        return self.predict_without(images, ())
+
+    def predict_without(self, images: ImageSet, left_out: Sequence[Sequence[int]]) -> Prediction:
+        """Score patches by the nearest patch of either memory that is of no image left out, nor of a view of one."""
+        return score_images(self._embedder, images, self.memory_, left_out, smoothing_sigma=self.smoothing_sigma)
 
     def memory_estimate(self, images: ImageCounts, *, streamed: bool) -> MemoryEstimate:
         """Return what fitting and searching will take, with as many tail images as `expected_tails` says."""

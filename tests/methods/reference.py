@@ -23,6 +23,7 @@ from ltbench.runs.harness import Harness
 from ltbench.runs.planning import plan
 from ltbench.runs.runner import run
 from ltbench.splits.importers import import_list
+from ltbench.splits.readings import Reading, suffix_of
 from tests.shared import SHARED
 
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="needs ../shared")
@@ -104,7 +105,7 @@ class Reference:
         list_name: str,
         *,
         preset: str = "offline",
-        disjoint: bool = False,
+        reading: Reading = "overlap",
         seed: int = 0,
         **values: Any,
     ) -> Scores:
@@ -114,11 +115,11 @@ class Reference:
             method: registry name.
             list_name: "industrial7_k4_noisy10_ref0", the name of a csv file without its ending.
             preset: the method's preset.
-            disjoint: whether contaminants leave the test set.
+            reading: what becomes of contaminants in the test set.
             seed: seed of the method.
             values: hyper-parameters that override the preset.
         """
-        split = self.split(list_name, disjoint=disjoint)
+        split = self.split(list_name, reading=reading)
         protocol = presets(method_class(method))[preset].protocol  # the reference's, which a folder does not take
         planned = plan(method, split, preset=preset, parameters=values, protocol=protocol, seed=seed)
         metrics = run(planned, split, self._dataset, self._harness).record.metrics
@@ -126,12 +127,12 @@ class Reference:
         found = {"head": image["high"], "tail": image["low"], "all": image["avg"], "pixel_all": pixel["avg"]}
         return {group: 100 * value for group, value in found.items()}
 
-    def split(self, list_name: str, *, disjoint: bool = False) -> Split:
+    def split(self, list_name: str, *, reading: Reading = "overlap") -> Split:
         """Return the split of a list, or of `BALANCED`."""
         dataset = self._dataset
         source = "industrial7_k4_clean_ref0" if list_name == BALANCED else list_name
         file = SHARED / "reference" / f"{source}.csv"
-        split = import_list(file, dataset, list_name + "_disjoint" * disjoint, disjoint=disjoint)
+        split = import_list(file, dataset, list_name + suffix_of(reading), reading=reading)
         if list_name != BALANCED:
             return split
         train = {c: TrainImages(tuple(sample.path for sample in dataset.train_of(c))) for c in split.categories}

@@ -16,7 +16,7 @@ from ltbench.records.schema import SCHEMA_VERSION, UPGRADES, upgraded
 GOLDEN = sorted((Path(__file__).resolve().parents[1] / "golden" / "records").glob("v*.json"))
 """A record of each version as it was written, `v<version>.json`; they are never rewritten.
 
-v1 to v3 were written by `ltbench run -m mean_image -s parts_step4` on the test fixture `parts`.
+v1 to v4 were written by `ltbench run -m mean_image -s parts_step4` on the test fixture `parts`.
 """
 
 

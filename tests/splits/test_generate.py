@@ -16,6 +16,7 @@ from ltbench.splits.files import render_split
 from ltbench.splits.generate import make_split
 from ltbench.splits.profiles import TAIL_BELOW
 from ltbench.splits.ranking import ranked
+from ltbench.splits.readings import READINGS
 from ltbench.splits.recipe import NOISE_RULES, Profile, Recipe, parse_name
 
 LISTING = load_listing("mvtec", None)
@@ -47,7 +48,7 @@ def recipes(draw: st.DrawFn) -> Recipe:
     if not percent:
         return recipe
     rule = draw(st.sampled_from(NOISE_RULES)) if recipe.draw == "sha256" else NOISE_RULES[0]
-    return replace(recipe, noise_percent=percent, noise_rule=rule, disjoint=draw(st.booleans()))
+    return replace(recipe, noise_percent=percent, noise_rule=rule, reading=draw(st.sampled_from(READINGS)))
 
 
 def made(dataset: Dataset, recipe: Recipe) -> Split | None:
@@ -73,7 +74,8 @@ def test_a_split_is_what_its_recipe_says(dataset: Dataset, recipe: Recipe, chanc
         assert all(published[path].is_anomalous for path in images.contaminant)
         assert list(images.normal) == sorted(set(images.normal))
         assert list(images.contaminant) == sorted(set(images.contaminant))
-        expected = [s.path for s in dataset.test_of(category) if not (recipe.disjoint and s.path in contaminants)]
+        gone = contaminants if recipe.reading == "disjoint" else set()
+        expected = [s.path for s in dataset.test_of(category) if s.path not in gone]
         assert list(test) == expected
         assert not set(test) & set(images.normal)
     assert bool(contaminants) == bool(recipe.noise_percent)

@@ -75,13 +75,13 @@ def test_a_list_of_paths(tmp_path: Path, parts_listing: Dataset) -> None:
 
 def test_a_list_without_its_contaminants_in_the_test_set(tmp_path: Path, parts_listing: Dataset) -> None:
     file = write(tmp_path, "nut/train/good/0000.png\nnut/test/crack/0000.png")
-    split = import_list(file, parts_listing, "mine", disjoint=True)
+    split = import_list(file, parts_listing, "mine", reading="disjoint")
     assert split.recipe["disjoint"] is True
     expected = [s.path for s in parts_listing.test_of("nut") if s.path != "nut/test/crack/0000.png"]
     assert list(split.test["nut"]) == expected
     file = write(tmp_path, "\n".join(["nut/train/good/0000.png", *(f"nut/test/crack/{n:04}.png" for n in range(4))]))
     with pytest.raises(SpecError, match="beside its 4 contaminants"):
-        import_list(file, parts_listing, "mine", disjoint=True)
+        import_list(file, parts_listing, "mine", reading="disjoint")
 
 
 def test_a_list_may_use_the_names_of_a_converted_tree(tmp_path: Path) -> None:

@@ -112,7 +112,7 @@ def test_the_known_hashes_are_the_published_ones(shared: Path) -> None:
 def test_contaminants_can_leave_the_test_set(
     manifest: Path, official: dict[str, Split], mvtec_listing: Dataset
 ) -> None:
-    for split in import_official(mvtec_listing, manifest, disjoint=True):
+    for split in import_official(mvtec_listing, manifest, reading="disjoint"):
         overlap = official[split.name.removesuffix("_disjoint")]
         assert split.name != overlap.name
         assert split.recipe == {**overlap.recipe, "disjoint": True}

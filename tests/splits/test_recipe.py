@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ltbench.errors import LtbenchError, SpecError, UnknownNameError
+from ltbench.splits.readings import READINGS
 from ltbench.splits.recipe import NOISE_RULES, Profile, Recipe, is_recipe_name, parse_name
 
 NUMBERS = st.one_of(
@@ -34,7 +35,7 @@ def recipes(draw: st.DrawFn) -> Recipe:
     if draw(st.booleans()):
         percent = draw(st.one_of(st.integers(1, 100), st.integers(1, 9999).map(lambda n: n / 100)))
         rule = draw(st.sampled_from(NOISE_RULES)) if recipe.draw == "sha256" else NOISE_RULES[0]
-        recipe = replace(recipe, noise_percent=percent, noise_rule=rule, disjoint=draw(st.booleans()))
+        recipe = replace(recipe, noise_percent=percent, noise_rule=rule, reading=draw(st.sampled_from(READINGS)))
     return recipe
 
 
@@ -69,7 +70,7 @@ def test_any_text_is_parsed_or_refused_with_a_message(text: str) -> None:
         ("mvtec_pareto_authors_seed101", Recipe("mvtec", Profile("pareto"), draw="authors", seed=101)),
         (
             "mvtec_full_noisy12.5_open-iad_disjoint",
-            Recipe("mvtec", Profile("full"), noise_percent=12.5, noise_rule="open-iad", disjoint=True),
+            Recipe("mvtec", Profile("full"), noise_percent=12.5, noise_rule="open-iad", reading="disjoint"),
         ),
     ],
 )

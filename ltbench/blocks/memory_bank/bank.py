@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
@@ -25,11 +26,12 @@ from ltbench.blocks.memory_bank.coreset import (
     greedy_coreset,
 )
 from ltbench.blocks.memory_bank.device_search import DeviceRows
-from ltbench.blocks.memory_bank.neighbours import NearestNeighbours
+from ltbench.blocks.memory_bank.neighbours import Found, NearestNeighbours
 from ltbench.blocks.memory_bank.projection import project
 from ltbench.blocks.memory_bank.rows import Precision, Rows, in_memory, new_rows
+from ltbench.blocks.references import Chosen
 from ltbench.core import Prediction
-from ltbench.errors import SpecError
+from ltbench.errors import ContractError, SpecError
 from ltbench.method import ImageSet, Runtime
 
 Embedding = Literal["official", "pooled"]
@@ -187,6 +189,7 @@ def score_images(
     embedder: PatchEmbedder,
     images: ImageSet,
     memory: NearestNeighbours,
+    left_out: Sequence[Sequence[int]] = (),
     *,
     neighbours: int = 1,
     smoothing_sigma: float = 4.0,
@@ -202,12 +205,43 @@ def score_images(
         embedder: makes the patches.
         images: the images.
         memory: the memory bank.
+        left_out: for each image the training images, by position, whose rows are not searched for it; or nothing.
+            An image for which there are none scores the same as without.
         neighbours: how many nearest rows.
         smoothing_sigma: standard deviation of the map's Gaussian, in pixels of the image.
         weights: one factor a row of the memory bank, which multiplies the scores of patches nearest to it (SoftPatch).
+
+    Raises:
+        ContractError: `left_out` of another length than the images.
+        SpecError: too few rows are left to search.
     """
+    if left_out and len(left_out) != len(images):
+        raise ContractError(f"Expected what to leave out for each of {len(images)} images, got {len(left_out)} lists.")
+    settings = _Settings(neighbours, smoothing_sigma, weights)
     if memory.on_device is not None and embedder.takes_batches:
-        return _score_on_device(embedder, images, memory.on_device, neighbours, smoothing_sigma, weights)
+        whole = _score_on_device(embedder, images, memory.on_device, settings)
+    else:
+        whole = _score(embedder, images, memory.search_each, settings)
+    without = {index: rows for index, own in enumerate(left_out) if len(rows := memory.rows_of(own))}
+    if without:  # a second time, so that the first time is what it is for other images
+        search = partial(memory.search_without, without=without.values())
+        again = _score(embedder, Chosen(images, list(without)), search, settings)
+        whole.scores[list(without)], whole.maps[list(without)] = again.scores, again.maps
+    return whole
+
+
+@dataclass(frozen=True, slots=True)
+class _Settings:
+    """What `score_images` makes of distances."""
+
+    neighbours: int
+    smoothing_sigma: float
+    weights: NDArray[np.float32] | None
+
+
+def _score(
+    embedder: PatchEmbedder, images: ImageSet, search: Callable[..., Iterator[Found]], settings: _Settings
+) -> Prediction:
     grids: list[Grid] = []
 
     def patches() -> Iterator[Patches]:
@@ -217,12 +251,12 @@ def score_images(
 
     scores = np.empty(len(images), np.float32)
     maps = np.empty((len(images), *images.size), np.float32)
-    for index, (distances, nearest) in enumerate(memory.search_each(patches(), neighbours)):
-        patch_scores = distances.mean(axis=1)
-        if weights is not None:
-            patch_scores = patch_scores * weights[nearest[:, 0]]
-        scores[index] = patch_scores.max()
-        maps[index] = upsample_and_smooth(patch_scores.reshape(grids[index]), images.size, smoothing_sigma)
+    for index, (distances, nearest) in enumerate(search(patches(), k=settings.neighbours)):
+        found = distances.mean(axis=1)
+        if settings.weights is not None:
+            found = found * settings.weights[nearest[:, 0]]
+        scores[index] = found.max()
+        maps[index] = upsample_and_smooth(found.reshape(grids[index]), images.size, settings.smoothing_sigma)
     return Prediction(scores, maps)
 
 
@@ -230,20 +264,18 @@ def _score_on_device(
     embedder: PatchEmbedder,
     images: ImageSet,
     memory: DeviceRows,
-    neighbours: int,
-    smoothing_sigma: float,
-    weights: NDArray[np.float32] | None,
+    settings: _Settings,
 ) -> Prediction:
-    """Return what `score_images` does, batch by batch on a device: all that leaves it are scores and maps."""
-    factors = None if weights is None else torch.tensor(weights, device=memory.device)
+    """Return what `_score` does, batch by batch on a device: all that leaves it are scores and maps."""
+    factors = None if settings.weights is None else torch.tensor(settings.weights, device=memory.device)
 
     def scored(levels: list[Tensor]) -> list[Tensor]:
         patches = embedder.patches_of(levels)
-        distances, nearest = memory.search(patches.flatten(0, 2), neighbours)
+        distances, nearest = memory.search(patches.flatten(0, 2), settings.neighbours)
         found = distances.mean(dim=1)
         if factors is not None:
             found = found * factors[nearest[:, 0]]
         grids = found.view(patches.shape[:3])
-        return [grids.amax(dim=(1, 2)), tensor_maps(grids, images.size, smoothing_sigma)]
+        return [grids.amax(dim=(1, 2)), tensor_maps(grids, images.size, settings.smoothing_sigma)]
 
     return gathered(embedder.extract_with(images, scored), len(images), images.size)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from copy import copy
+
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ltbench.blocks.features.backbones import reproducible
@@ -33,6 +37,15 @@ class DeviceRows:
         for place, rows in windows(memory):
             self._rows[place] = torch.tensor(rows, device=self.device)
         self._squares = self._rows.square().sum(dim=1)
+        self._count = len(self._rows)
+
+    def without(self, rows: NDArray[np.int64]) -> DeviceRows:
+        """Return the same memory bank without some rows; indices stay those of the whole one."""
+        left = copy(self)
+        left._squares = self._squares.clone()
+        left._squares[torch.from_numpy(rows).to(self.device)] = torch.inf  # what products choose as the farthest
+        left._count = self._count - len(rows)
+        return left
 
     def search(self, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
         """Return the squared distances and indices of the k nearest rows, (Q, k) each, nearest first, on the device.
@@ -46,7 +59,7 @@ class DeviceRows:
             for start in range(0, len(queries), QUERIES):
                 block = queries[start : start + QUERIES]
                 padded = torch.nn.functional.pad(block, (0, 0, 0, QUERIES - len(block)))
-                distances, indices = self._measured(padded, self._candidates(padded, min(k + 1, len(self._rows))), k)
+                distances, indices = self._measured(padded, self._candidates(padded, min(k + 1, self._count)), k)
                 found.append((distances[: len(block)], indices[: len(block)]))
         if not found:
             return queries.new_empty(0, k), torch.empty(0, k, dtype=torch.int64, device=self.device)

@@ -18,6 +18,9 @@ from ltbench.blocks.threads import torch_on_one_thread
 Array = NDArray[np.float32]
 Indices = NDArray[np.int64]
 
+NONE = np.empty(0, np.int64)
+"""No rows."""
+
 BLOCK = 1024
 """Rows whose distances are estimated at a time: 4 MiB for 1,024 queries."""
 
@@ -50,22 +53,23 @@ class ExactRows:
         self._plain = Estimates(Centred(memory), memory)
         self._sketched: Estimates | None = None
 
-    def search(self, queries: Array, k: int) -> tuple[Array, Indices]:
+    def search(self, queries: Array, k: int, without: Indices = NONE) -> tuple[Array, Indices]:
         """Return the squared distances and indices of the k nearest rows, (Q, k) each, nearest first.
 
         Args:
             queries: (Q, D) float32.
             k: how many, at most as many as there are rows. NaN counts as farther than everything.
+            without: rows that are passed over; indices stay those among all.
         """
         near, places = np.empty((len(queries), k), np.float32), np.empty((len(queries), k), np.int64)
         waiting = np.arange(len(queries))
         for estimates in (self._sketched, self._plain):
             if estimates is not None and len(waiting):
                 most = len(self.memory) if estimates is self._plain else max(len(self.memory) // _MOST, 4 * k)
-                near[waiting], places[waiting], left = estimates.choose(queries[waiting], k, most + 1)
+                near[waiting], places[waiting], left = estimates.choose(queries[waiting], k, most + 1, without)
                 waiting = waiting[left == 0]
         for index in waiting:
-            near[index], places[index] = self._measured(queries[index], k)
+            near[index], places[index] = self._measured(queries[index], k, without)
         return near, places
 
     def sketch(self, queries: Array, k: int) -> None:
@@ -82,13 +86,14 @@ class ExactRows:
         if (most - left).sum() * _PAYS <= len(left) * len(self.memory):
             self._sketched = sketched
 
-    def _measured(self, query: Array, k: int) -> tuple[Array, Indices]:
+    def _measured(self, query: Array, k: int, without: Indices) -> tuple[Array, Indices]:
         """Return the distances and indices of the nearest rows by measuring all of them."""
         starts = range(0, len(self.memory), BLOCK)
         with np.errstate(over="ignore", invalid="ignore"):
             parts = [((self.memory[first : first + BLOCK] - query) ** 2).sum(axis=1) for first in starts]
         squares: Array = np.concatenate(parts)
-        nearest = np.argsort(squares, kind="stable")[:k]
+        kept = np.delete(np.arange(len(squares)), without)
+        nearest = kept[np.argsort(squares[kept], kind="stable")[:k]]
         return squares[nearest], nearest
 
 
@@ -129,7 +134,7 @@ class Estimates:
         self._norms = torch.from_numpy(norms)
         self._copies = torch.from_numpy(earlier_copies(memory, norms, norms.argsort(kind="stable")))
 
-    def choose(self, queries: Array, k: int, most: int) -> tuple[Array, Indices, Indices]:
+    def choose(self, queries: Array, k: int, most: int, without: Indices = NONE) -> tuple[Array, Indices, Indices]:
         """Return distances and indices of the nearest rows, (Q, k) each, and how many more might have been measured.
 
         Args:
@@ -137,6 +142,7 @@ class Estimates:
             k: how many.
             most: rows that may be measured for a query, less one. Where that was too few, or estimates cannot be made,
                 0 are left, and what is found means nothing.
+            without: rows that are passed over: their estimates are NaN, which is never near enough to be measured.
         """
         near, places = np.full((len(queries), k), np.inf, np.float32), np.full((len(queries), k), len(self._memory))
         order = summands(queries.shape[1])
@@ -148,7 +154,10 @@ class Estimates:
             left = np.where(is_served, most, 0)
             reach, rest = self._margins(squares)
             doubled = torch.from_numpy(-2 * sketches)
-            norms = self._norms.masked_fill(self._copies >= k, _INFINITY)  # k equal ones come before these
+            if len(without):  # the earlier ones of equal rows may be among them
+                norms = self._norms.index_fill(0, torch.from_numpy(without), math.nan)
+            else:
+                norms = self._norms.masked_fill(self._copies >= k, _INFINITY)  # k equal ones come before these
             for part in _blocks(self._memory) if is_served.any() else ():
                 rows = self._memory[part]
                 others = self._sketch.of(rows) if self._sketches is None else self._sketches[part]

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ltbench.blocks.device import batch_of, upload
 from ltbench.blocks.memory_bank.device_search import QUERIES, DeviceRows
-from ltbench.blocks.memory_bank.exact_rows import ExactRows
+from ltbench.blocks.memory_bank.exact_rows import NONE, ExactRows
 from ltbench.blocks.memory_bank.rows import Rows, windows
 from ltbench.cores import in_order, usable_cores
 from ltbench.errors import SpecError
@@ -34,7 +34,7 @@ PLAIN = 3
 CENTROIDS, SUBQUANTISERS, BITS = 512, 64, 8
 """The approximate index of amazon-science/patchcore-inspection."""
 
-_MEMORY, _INDEX = "memory", "index"
+_MEMORY, _INDEX, _ORIGINS = "memory", "index", "origins"
 
 
 class NearestNeighbours:
@@ -47,6 +47,7 @@ class NearestNeighbours:
 
     Args:
         memory: (N, D), one matrix or several of D columns that follow one another; they are not needed afterwards.
+        origins: (N,) the training image, by its position, that each row is of; None where that is not known.
         approximate: use FAISS's IndexIVFPQ with 512 centroids, 64 sub-quantisers and 8 bits: less memory, distances
             rounded.
         device: "cpu", "cuda" or "cuda:N". On CUDA the exact search is torch's (`DeviceRows`); the approximate one needs
@@ -60,13 +61,22 @@ class NearestNeighbours:
         SpecError: a memory bank that is empty, or that the approximate index cannot hold.
     """
 
-    def __init__(self, *memory: Rows, approximate: bool = False, device: str = "cpu", sketched: bool = True) -> None:
+    def __init__(
+        self,
+        *memory: Rows,
+        origins: NDArray[np.integer] | None = None,
+        approximate: bool = False,
+        device: str = "cpu",
+        sketched: bool = True,
+    ) -> None:
         for part in memory:
             if len(part.shape) != 2 or part.dtype != np.float32 or 0 in part.shape:
                 raise SpecError(f"Expected a float32 memory bank (N, D), got {part.dtype} {part.shape}. Fit anew.")
         rows = _joined(memory)
+        if origins is not None and origins.shape != (len(rows),):
+            raise SpecError(f"Expected the image of each of {len(rows)} rows, got {origins.shape}. Fit anew.")
         self._sketched = sketched
-        self._serve(_approximate_index(rows) if approximate else rows, device)
+        self._serve(_approximate_index(rows) if approximate else rows, device, origins)
 
     def __len__(self) -> int:
         return int(self._index.ntotal) if self._memory is None else len(self._memory)
@@ -91,8 +101,6 @@ class NearestNeighbours:
             images: (P, D) float32 patches of one image after the other; P may vary.
             k: how many neighbours.
         """
-        if not 1 <= k <= len(self):
-            raise SpecError(f"Expected 1 to {len(self)} neighbours (rows of the memory bank), got {k}. Lower k.")
         counts: list[int] = []
         size = CHUNK if self.on_device is None else QUERIES
         tasks = self._tasks(_chunks(_counted(images, counts), size), k)
@@ -107,24 +115,62 @@ class NearestNeighbours:
         for _ in counts:  # images without patches, behind the last chunk
             yield waiting
 
+    def search_without(
+        self, images: Iterable[NDArray[np.float32]], without: Iterable[NDArray[np.int64]], k: int = 1
+    ) -> Iterator[Found]:
+        """Yield what `search_each` finds in a memory bank that lacks other rows for each image.
+
+        Indices are those of the whole memory bank. Each image is searched by itself.
+
+        Args:
+            images: (P, D) float32 patches of one image after the other.
+            without: the rows that each is searched without (`rows_of`).
+            k: how many neighbours.
+
+        Raises:
+            SpecError: fewer than k rows are left.
+        """
+        tasks = (partial(self._search, patches, k, rows) for patches, rows in zip(images, without, strict=True))
+        with closing(in_order(tasks, self._workers)) as results:
+            yield from results
+
+    def rows_of(self, positions: Sequence[int]) -> NDArray[np.int64]:
+        """Return the rows that are of some training images, ascending.
+
+        Args:
+            positions: of the images among those that the memory bank was made of; of an image that has no row, or a
+                position beyond the last image with one, there is none.
+
+        Raises:
+            SpecError: the memory bank does not know which images its rows are of.
+        """
+        if not len(positions):
+            return NONE
+        if self._origins is None:
+            raise SpecError("Expected a memory bank that knows the image of each row, got an older one. Fit anew.")
+        return np.flatnonzero(np.isin(self._origins, positions))
+
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Return what `from_arrays` needs to make the same index again."""
+        origins = {} if self._origins is None else {_ORIGINS: self._origins}
         if self._memory is not None:
-            return {_MEMORY: self._memory.copy()}
-        return {_INDEX: faiss.serialize_index(self._index)}
+            return {_MEMORY: self._memory.copy(), **origins}
+        return {_INDEX: faiss.serialize_index(self._index), **origins}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]], device: str = "cpu") -> Self:
         """Return the index that `arrays` describes; it finds the same, to the last digit."""
+        origins = arrays.get(_ORIGINS)
         if _MEMORY in arrays:
-            return cls(arrays[_MEMORY], device=device)
+            return cls(arrays[_MEMORY], origins=origins, device=device)
         neighbours = cls.__new__(cls)
         neighbours._sketched = False
-        neighbours._serve(faiss.deserialize_index(arrays[_INDEX]), device)
+        neighbours._serve(faiss.deserialize_index(arrays[_INDEX]), device, origins)
         return neighbours
 
-    def _serve(self, found_in: Any, device: str) -> None:
+    def _serve(self, found_in: Any, device: str, origins: NDArray[np.integer] | None) -> None:
         """Search in rows (N, D), or in an index of FAISS."""
+        self._origins = None if origins is None else origins.astype(np.int32)
         self._workers = usable_cores()
         self._index: Any = None
         self._searcher: Any = None
@@ -158,22 +204,36 @@ class NearestNeighbours:
                 self._exact.sketch(chunk, k)
             yield partial(self._search, chunk, k)
 
-    def _search(self, queries: NDArray[np.float32], k: int) -> Found:
+    def _search(self, queries: NDArray[np.float32], k: int, without: NDArray[np.int64] = NONE) -> Found:
+        left = len(self) - len(without)
+        if not 1 <= k <= left:
+            raise SpecError(f"Expected 1 to {left} neighbours (rows of the memory bank), got {k}. Lower k.")
         if self._memory is not None and queries.shape[1] != self._memory.shape[1]:
             raise SpecError(
                 f"Expected patches of {self._memory.shape[1]} values, as in the memory bank, got {queries.shape[1]}. "
                 "Search with the backbone and layers that it was made with."
             )
         if self._exact is not None:
-            return self._exact.search(queries, k)
+            return self._exact.search(queries, k, without)
         if self.on_device is not None:
-            distances, indices = self.on_device.search(upload(queries, self.on_device.device), k)
+            rows = self.on_device.without(without) if len(without) else self.on_device
+            distances, indices = rows.search(upload(queries, rows.device), k)
             return distances.cpu().numpy(), indices.cpu().numpy()
         faiss.omp_set_num_threads(1)  # of this worker thread only
-        found, places = self._searcher.search(queries, k)
+        found, places = self._searcher.search(queries, min(k + len(without), len(self)))
+        if len(without):
+            found, places = _remaining(found, places, without, k)
         if (places < 0).any():
             raise SpecError(f"Expected {k} neighbours in each cell, got fewer. Search exactly.")
         return found, places
+
+
+def _remaining(found: NDArray[np.float32], places: NDArray[np.int64], without: NDArray[np.int64], k: int) -> Found:
+    """Return the k nearest that are none of some rows, of so many more as these are; -1 where there are no more."""
+    is_out = np.isin(places, without)
+    order = np.argsort(is_out, axis=1, kind="stable")[:, :k]
+    places = np.where(is_out, -1, places)
+    return np.take_along_axis(found, order, axis=1), np.take_along_axis(places, order, axis=1)
 
 
 def _joined(parts: Sequence[Rows]) -> NDArray[np.float32]:

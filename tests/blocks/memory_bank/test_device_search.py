@@ -71,6 +71,26 @@ def test_a_memory_of_fewer_rows_than_candidates(batched: None) -> None:
     assert [tuple(array.shape) for array in empty] == [(0, 2), (0, 2)]
 
 
+@pytest.mark.usefixtures("batched")
+def test_rows_are_left_out_there_too() -> None:
+    memory, queries = points(1000, 24), points(300, 24, seed=1)
+    queries[:50] = memory[:50]
+    out = np.arange(0, 1000, 2)
+    bank = DeviceRows(memory, "cpu")
+    distances, indices = bank.without(out).search(torch.from_numpy(queries), 3)
+    wanted = DeviceRows(memory[1::2], "cpu").search(torch.from_numpy(queries), 3)
+    np.testing.assert_array_equal(distances.numpy(), wanted[0].numpy())
+    np.testing.assert_array_equal(indices.numpy(), 2 * wanted[1].numpy() + 1)
+    assert not bank.search(torch.from_numpy(queries[:50]), 1)[0].any(), "the bank itself is whole"
+    few = DeviceRows(memory[:3], "cpu").without(np.array([0]))
+    np.testing.assert_array_equal(few.search(torch.from_numpy(memory[:1]), 2)[1].numpy().min(), 1)
+    there = NearestNeighbours(memory, origins=np.arange(1000) % 2)
+    assert there.on_device is not None
+    ((near, rows),) = there.search_without([queries], [there.rows_of([0])], 3)
+    np.testing.assert_array_equal(near, distances.numpy())
+    np.testing.assert_array_equal(rows, indices.numpy())
+
+
 def test_the_memory_bank_searches_there_and_is_saved_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
     memory, queries = points(500, 16), points(900, 16, seed=1)
     here = NearestNeighbours(memory)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ltbench.blocks.memory_bank import exact_rows
 from ltbench.blocks.memory_bank import neighbours as neighbours_module
-from ltbench.blocks.memory_bank.exact_rows import Estimates, ExactRows, sketch_bytes
+from ltbench.blocks.memory_bank.exact_rows import NONE, Estimates, ExactRows, sketch_bytes
 from ltbench.blocks.memory_bank.neighbours import CHUNK, PLAIN, NearestNeighbours
 from ltbench.blocks.memory_bank.sketches import Centred, Principal, Sketch
 
@@ -41,14 +41,17 @@ def sketched(memory: Array) -> ExactRows:
 
 
 def assert_exact(memory: Array, queries: Array, k: int) -> None:
-    """Assert that every way finds what a measurement of all rows finds."""
-    expected = by_all(memory, queries, k)
+    """Assert that every way finds what a measurement of all rows finds, and of those that are left without some."""
     ways = [ExactRows(memory)] + ([sketched(memory)] if memory.shape[1] >= 8 and np.isfinite(memory).all() else [])
-    for way in ways:
-        distances, indices = way.search(queries, k)
-        np.testing.assert_array_equal(distances, expected[0])
-        np.testing.assert_array_equal(indices, expected[1])
-        assert distances.dtype == np.float32
+    some = np.random.default_rng(len(queries)).permutation(len(memory))[: min(len(memory) // 3, len(memory) - k)]
+    for without in (NONE, some) if len(some) else (NONE,):
+        left = np.setdiff1d(np.arange(len(memory)), without)
+        near, places = by_all(memory[left], queries, k)
+        for way in ways:
+            distances, indices = way.search(queries, k, without)
+            np.testing.assert_array_equal(distances, near)
+            np.testing.assert_array_equal(indices, left[places])
+            assert distances.dtype == np.float32
 
 
 @pytest.fixture

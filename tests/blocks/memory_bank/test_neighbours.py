@@ -140,6 +140,66 @@ def test_images_of_different_sizes_and_none_at_all() -> None:
     assert list(neighbours.search_each([])) == []
 
 
+@given(
+    rows=st.integers(2, 80),
+    out=st.integers(1, 79),
+    k=st.integers(1, 4),
+    images=st.lists(st.integers(0, 12), max_size=4),
+    seed=st.integers(0, 99),
+)
+@settings(max_examples=60, deadline=None)
+def test_without_rows_it_finds_what_a_memory_bank_that_lacks_them_does(
+    rows: int, out: int, k: int, images: list[int], seed: int
+) -> None:
+    random = np.random.default_rng(seed)
+    out = min(out, rows - 1)
+    k = min(k, rows - out)
+    memory = points(rows, 8, seed)
+    queries = [np.concatenate([memory[:count], points(count, 8, seed + 1)]) for count in images]
+    without = [np.sort(random.choice(rows, out, replace=False)) for _ in images]
+    found = list(NearestNeighbours(memory).search_without(queries, without, k))
+    assert len(found) == len(images)
+    for own, left_out, (distances, indices) in zip(queries, without, found, strict=True):
+        left = np.setdiff1d(np.arange(rows), left_out)
+        wanted = NearestNeighbours(memory[left]).search(own, k)
+        np.testing.assert_array_equal(distances, wanted[0])
+        np.testing.assert_array_equal(indices, left[wanted[1]])
+
+
+def test_many_queries_without_many_rows() -> None:
+    """Enough of both for FAISS's matrix products and for its other way of keeping the nearest."""
+    memory, queries = points(1500, 20), points(CHUNK + 100, 20, seed=1)
+    queries[:600] = memory[:600]
+    out = np.arange(0, 1500, 2)
+    ((distances, indices),) = NearestNeighbours(memory).search_without([queries], [out], k=3)
+    wanted = NearestNeighbours(memory[1::2]).search(queries, 3)
+    np.testing.assert_array_equal(distances, wanted[0])
+    np.testing.assert_array_equal(indices, 2 * wanted[1] + 1)
+
+
+def test_rows_of_images_saved_and_loaded(tmp_path: Path) -> None:
+    origins = np.array([4, 0, 4, 2, 0])
+    neighbours = NearestNeighbours(points(2, 3), points(3, 3), origins=origins)
+    save_file(neighbours.arrays(), tmp_path / "state.safetensors")
+    loaded = NearestNeighbours.from_arrays(load_file(tmp_path / "state.safetensors"))
+    for bank in (neighbours, loaded):
+        assert [bank.rows_of(own).tolist() for own in ([4], [0, 2], [1], [7], [])] == [[0, 2], [1, 3, 4], [], [], []]
+
+
+def test_what_cannot_be_left_out() -> None:
+    bank = NearestNeighbours(points(3, 3), origins=np.array([0, 0, 1]))
+    with pytest.raises(SpecError, match="1 to 1 neighbours"):
+        list(bank.search_without([points(1, 3)], [bank.rows_of([0])], 2))
+    with pytest.raises(SpecError, match="1 to 0 neighbours"):
+        list(bank.search_without([points(1, 3)], [bank.rows_of([0, 1])]))
+    with pytest.raises(SpecError, match="image of each of 3 rows"):
+        NearestNeighbours(points(3, 3), origins=np.arange(2))
+    unknown = NearestNeighbours(points(3, 3))
+    assert len(unknown.rows_of([])) == 0
+    with pytest.raises(SpecError, match="Fit anew"):
+        unknown.rows_of([0])
+
+
 @pytest.fixture(scope="module")
 def grouped() -> NDArray[np.float32]:
     """Rows in seven groups, far apart."""
@@ -172,6 +232,20 @@ class TestApproximate:
         for other in (loaded, again):
             for one, two in zip(neighbours.search(queries), other.search(queries), strict=True):
                 np.testing.assert_array_equal(one, two)
+
+    def test_rows_are_left_out_of_their_cell(self, grouped: NDArray[np.float32], neighbours: NearestNeighbours) -> None:
+        queries = grouped[:70]
+        before = neighbours.search(queries)
+        ((distances, indices),) = neighbours.search_without([queries], [np.array([700 - 1])])
+        np.testing.assert_array_equal(indices, before[1])
+        np.testing.assert_array_equal(distances, before[0])
+        cell = neighbours.search(queries[:1], 1)[1][0]
+        try:
+            ((_, others),) = neighbours.search_without([queries[:1]], [cell])
+        except SpecError as error:
+            assert "Search exactly" in str(error)
+        else:
+            assert others[0, 0] != cell[0]
 
     @pytest.mark.parametrize("shape", [(600, 100), (511, 64)])
     def test_what_it_cannot_hold(self, shape: tuple[int, int]) -> None:
