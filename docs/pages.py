@@ -26,7 +26,7 @@ from ltbench.contract.registry import Preset, method_names, source_of
 from ltbench.core import Protocol
 from ltbench.metrics import compat
 from ltbench.protocols import PROTOCOLS
-from ltbench.splits import noise, recipe
+from ltbench.splits import noise, readings, recipe
 from ltbench.sweeps.grid import grid_names, read_grid
 from ltbench.tables.measurements import PRIVILEGES
 
@@ -254,6 +254,7 @@ TABLES: Mapping[str, Callable[[], str]] = {
     "methods": _methods,
     "metric variants": lambda: _said(compat.__doc__),
     "noise rules": lambda: _said(noise.__doc__),
+    "readings": lambda: _said(readings.__doc__),
     "names of splits": lambda: _said(recipe.__doc__),
 }
 """What stands for `<!-- table: NAME -->` in a page."""

@@ -98,6 +98,16 @@ def test_the_nearest_rows_are_those_of_the_cpu(device: str) -> None:
     np.testing.assert_array_equal(again[0].cpu().numpy(), distances[7:9].cpu().numpy())
 
 
+def test_rows_that_are_left_out_are_not_found(device: str) -> None:
+    rng = np.random.default_rng(0)
+    memory = rng.normal(size=(20000, 256)).astype(np.float32)
+    queries = torch.tensor(memory[:500], device=device)
+    distances, indices = DeviceRows(memory, device).without(np.arange(0, 20000, 2)).search(queries, 3)
+    wanted = DeviceRows(memory[1::2], device).search(queries, 3)
+    np.testing.assert_array_equal(indices.cpu().numpy(), 2 * wanted[1].cpu().numpy() + 1)
+    np.testing.assert_array_equal(distances.cpu().numpy(), wanted[0].cpu().numpy())
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["patchcore", "uniad"])
 def test_the_cpu_and_the_device_agree_on_shapes(

@@ -111,10 +111,15 @@ def test_odd_protocols_and_privileges_have_footnotes(make_record: MakeRecord) ->
         make_record("b"),
         make_record("c", info=told),
         make_record("d", protocol=PROTOCOLS["rlr"]),
+        make_record("e", info=MethodInfo("e", "E", recognises_training_images=True)),
     ]
     table = _table(records, metrics=IMAGE)
-    assert [title for title, _ in table.rows] == ["A", "B", "C*", "D**"]
-    assert table.notes == (("*", "told the category of every image"), ("**", "protocol rlr"))
+    assert [title for title, _ in table.rows] == ["A", "B", "C*", "E**", "D***"]
+    assert table.notes == (
+        ("*", "told the category of every image"),
+        ("**", "recognises training images among test images"),
+        ("***", "protocol rlr"),
+    )
     assert "protocol common" in table.caption
 
 
