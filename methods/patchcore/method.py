@@ -83,7 +83,7 @@ class PatchCore:
             origins=origins,
             approximate=self.approximate_search,
             device=runtime.device,
-            sketched=runtime.scratch is None,
+            rounded=runtime.scratch is None,
         )
         return self
 

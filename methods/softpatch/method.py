@@ -102,7 +102,7 @@ class SoftPatch:
         origins = kept // positions
         patches = select(patches, kept)
         self.memory_ = NearestNeighbours(
-            patches, origins=origins, device=runtime.device, sketched=runtime.scratch is None
+            patches, origins=origins, device=runtime.device, rounded=runtime.scratch is None
         )
         self.patch_weights_ = weights[kept].astype(np.float32)
         by_image = np.bincount(origins, minlength=len(train)).tolist()

@@ -124,7 +124,7 @@ class TwoMemories(ABC):
             *(rows for _, rows in found),
             origins=np.concatenate([images for images, _ in found]),
             device=runtime.device,
-            sketched=runtime.scratch is None,
+            rounded=runtime.scratch is None,
         )
         return self
 

@@ -15,7 +15,6 @@ from ltbench.blocks.features.pyramids import map_shapes
 from ltbench.blocks.memory_bank.bank import Embedding
 from ltbench.blocks.memory_bank.coreset import coreset_size
 from ltbench.blocks.memory_bank.denoising import POSITIONS
-from ltbench.blocks.memory_bank.exact_rows import sketch_bytes
 from ltbench.blocks.memory_bank.lof import PRODUCTS
 from ltbench.blocks.memory_bank.neighbours import CHUNK
 from ltbench.blocks.memory_bank.projection import READERS, ROWS
@@ -41,8 +40,8 @@ METRICS = 3
 SEARCH_BLOCK = 2**24
 """Bytes of a block of estimated distances on each thread, and of what oneDNN lays out anew for it."""
 
-SEARCHED = 32
-"""Bytes that the exact search keeps a row beside the row."""
+SEARCHED = 64
+"""Bytes that the exact search keeps a row, beside the row and its values rounded to int8."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +152,7 @@ class BankMemory:
     def search(self, rows: int, images: ImageCounts) -> int:
         """Searching `rows` patches for those of the largest category's test images, and holding their maps."""
         work = get_num_threads() * (10 * CHUNK * self.shape.dimension * FLOAT + SEARCH_BLOCK)
-        beside = SEARCHED * rows + (0 if self.streamed else sketch_bytes(rows, self.shape.dimension))
+        beside = rows * (SEARCHED + (0 if self.streamed else self.shape.dimension))
         return self.bank_bytes(rows) + beside + self.shape.network + work + maps_bytes(images)
 
     def bank_bytes(self, rows: int) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -11,7 +13,10 @@ from ltbench.compiled import compiled
 
 Array = NDArray[np.float32]
 
-_GROUPS = 64  # of a block's rows, of whose estimates only the least is looked at first
+_GROUP = 16  # rows of whose estimates only the least is looked at first
+
+LONGEST = 2.0**60
+"""Lengths of rows of which float32 holds squares, products and sums of these."""
 
 
 @compiled
@@ -112,7 +117,7 @@ def take(
     A row at a true distance d has an estimate of at most (d + reach)^2 + rest.
 
     Args:
-        estimates: (Q, B), of each query's squared distances to the block's rows.
+        estimates: (Q, B), of each query's squared distances to the block's rows; infinite where these are no matter.
         rows: (B, D) the rows.
         first: index of the first of them.
         queries: (Q, D).
@@ -125,7 +130,7 @@ def take(
     """
     columns, last = rows.shape[1], near.shape[1] - 1
     least, buffer = np.empty(last + 1, np.float32), np.empty((2, columns), np.float32)
-    groups = np.empty(min(_GROUPS, len(rows)), np.float32)
+    groups = np.empty(-(-len(rows) // _GROUP), np.float32)
     for q in range(len(queries)):
         limit = _limit(near[q, last], reach[q], rest[q], columns)
         if left[q] <= 0 or _least_of_groups(estimates[q], groups) > limit:
@@ -135,7 +140,7 @@ def take(
             for g in range(len(groups)):
                 if groups[g] > limit or (likely and groups[g] > bar):
                     continue
-                for j in range(g, len(rows), len(groups)):
+                for j in range(g * _GROUP, min(g * _GROUP + _GROUP, len(rows))):
                     if left[q] > 0 and estimates[q, j] <= limit and (estimates[q, j] <= bar) == likely:
                         if near[q, last] == 0 and first + j > places[q, last]:
                             continue  # k rows are as near as can be
@@ -144,28 +149,24 @@ def take(
                         limit = _limit(near[q, last], reach[q], rest[q], columns)
 
 
-@compiled
+@partial(compiled, fastmath=frozenset({"nnan", "nsz", "reassoc"}))
 def _least_of_groups(estimates: Array, groups: Array) -> np.float32:
-    """Return the least estimate, and write that of each group: every so many-th row, so that they run side by side."""
-    count = len(groups)
-    groups[:] = np.inf
-    for start in range(0, len(estimates) - count + 1, count):
-        for g in range(count):
-            value = estimates[start + g]
-            groups[g] = value if value < groups[g] else groups[g]
-    for j in range(len(estimates) // count * count, len(estimates)):
-        groups[j % count] = min(groups[j % count], estimates[j])
-    least: np.float32 = groups[0]
-    for g in range(count):
-        least = groups[g] if groups[g] < least else least
+    """Return the least estimate, none of which is NaN, and write the least of each `_GROUP`."""
+    least = np.float32(np.inf)
+    for g in range(len(groups)):
+        own = np.float32(np.inf)
+        for j in range(g * _GROUP, min(g * _GROUP + _GROUP, len(estimates))):
+            own = min(own, estimates[j])
+        groups[g] = own
+        least = min(least, own)
     return least
 
 
 @compiled
 def _limit(square: float, reach: float, rest: float, columns: int) -> float:
-    """Return the largest estimate of a row whose measured squared distance is at most `square`."""
+    """Return the largest estimate of a row whose measured squared distance is at most `square`; always finite."""
     true = (square + tiny(columns)) / (1 - gamma(columns + 2))
-    return float((np.sqrt(true) + reach) ** 2 + rest)
+    return min(float((np.sqrt(true) + reach) ** 2 + rest), 2.0**127)
 
 
 @compiled

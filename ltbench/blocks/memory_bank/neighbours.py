@@ -28,9 +28,6 @@ Found = tuple[NDArray[np.float32], NDArray[np.int64]]
 CHUNK = 1024
 """Queries that are searched together."""
 
-PLAIN = 3
-"""Chunks of a search before principal axes are prepared: that takes as long as they save in so many and a few more."""
-
 CENTROIDS, SUBQUANTISERS, BITS = 512, 64, 8
 """The approximate index of amazon-science/patchcore-inspection."""
 
@@ -52,7 +49,8 @@ class NearestNeighbours:
             rounded.
         device: "cpu", "cuda" or "cuda:N". On CUDA the exact search is torch's (`DeviceRows`); the approximate one needs
             faiss-gpu, else the CPU searches, with a warning.
-        sketched: let a long exact search prepare principal axes, a quarter of the memory bank; it finds the same.
+        rounded: let the exact search keep a copy rounded to int8, a quarter of the memory bank; it finds the same
+            faster.
 
     Attributes:
         on_device: the exact search on a device that takes batches, or None.
@@ -67,7 +65,7 @@ class NearestNeighbours:
         origins: NDArray[np.integer] | None = None,
         approximate: bool = False,
         device: str = "cpu",
-        sketched: bool = True,
+        rounded: bool = True,
     ) -> None:
         for part in memory:
             if len(part.shape) != 2 or part.dtype != np.float32 or 0 in part.shape:
@@ -75,7 +73,7 @@ class NearestNeighbours:
         rows = _joined(memory)
         if origins is not None and origins.shape != (len(rows),):
             raise SpecError(f"Expected the image of each of {len(rows)} rows, got {origins.shape}. Fit anew.")
-        self._sketched = sketched
+        self._rounded = rounded
         self._serve(_approximate_index(rows) if approximate else rows, device, origins)
 
     def __len__(self) -> int:
@@ -103,7 +101,8 @@ class NearestNeighbours:
         """
         counts: list[int] = []
         size = CHUNK if self.on_device is None else QUERIES
-        tasks = self._tasks(_chunks(_counted(images, counts), size), k)
+        self._prepare()
+        tasks = (partial(self._search, chunk, k) for chunk in _chunks(_counted(images, counts), size))
         waiting = (np.empty((0, k), np.float32), np.empty((0, k), np.int64))
         with closing(in_order(tasks, self._workers)) as results:
             for distances, indices in results:
@@ -130,6 +129,7 @@ class NearestNeighbours:
         Raises:
             SpecError: fewer than k rows are left.
         """
+        self._prepare()
         tasks = (partial(self._search, patches, k, rows) for patches, rows in zip(images, without, strict=True))
         with closing(in_order(tasks, self._workers)) as results:
             yield from results
@@ -164,7 +164,7 @@ class NearestNeighbours:
         if _MEMORY in arrays:
             return cls(arrays[_MEMORY], origins=origins, device=device)
         neighbours = cls.__new__(cls)
-        neighbours._sketched = False
+        neighbours._rounded = False
         neighbours._serve(faiss.deserialize_index(arrays[_INDEX]), device, origins)
         return neighbours
 
@@ -197,12 +197,9 @@ class NearestNeighbours:
         else:
             logger.warning("The approximate search runs on the CPU: this FAISS has no GPU. See docs/runs.md, On a GPU.")
 
-    def _tasks(self, chunks: Iterable[NDArray[np.float32]], k: int) -> Iterator[Callable[[], Found]]:
-        """Yield the search of each chunk; a long search is prepared for on the way."""
-        for number, chunk in enumerate(chunks):
-            if number == PLAIN and self._sketched and self._exact is not None:
-                self._exact.sketch(chunk, k)
-            yield partial(self._search, chunk, k)
+    def _prepare(self) -> None:
+        if self._rounded and self._exact is not None:
+            self._exact.prepare()
 
     def _search(self, queries: NDArray[np.float32], k: int, without: NDArray[np.int64] = NONE) -> Found:
         left = len(self) - len(without)

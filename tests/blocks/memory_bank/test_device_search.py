@@ -45,6 +45,34 @@ def test_the_nearest_rows_are_those_of_a_slow_search(k: int) -> None:
     np.testing.assert_allclose(distances.numpy(), np.sort(slow, axis=1)[:, :k], rtol=1e-5)
 
 
+@pytest.mark.parametrize("k", [1, 3])
+@pytest.mark.usefixtures("batched")
+def test_no_neighbour_is_lost(k: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Near-equal rows far from the origin, equal rows, and what is not finite or too large for squares."""
+    monkeypatch.setattr(device_search, "_PAIRS", 4000)
+    random = np.random.default_rng(0)
+    centres = 100 * random.standard_normal((8, 24))
+    memory = (centres[random.integers(0, 8, 800)] + 1e-3 * random.standard_normal((800, 24))).astype(np.float32)
+    memory[::9] = memory[0]
+    queries = (memory[:300] + 1e-3 * random.standard_normal((300, 24))).astype(np.float32)
+    queries[7, 3], queries[8, 3], queries[9] = np.nan, np.inf, 1e30
+    broken = memory.copy()
+    broken[5, 5], broken[400, 1] = np.nan, 1e25
+    for rows in (memory, broken):
+        distances, indices = DeviceRows(rows, "cpu").search(torch.from_numpy(queries), k)
+        with np.errstate(over="ignore", invalid="ignore"):
+            slow = ((torch.from_numpy(rows) - torch.from_numpy(queries)[:, None]).square()).sum(dim=2).numpy()
+        nearest = np.argsort(slow, axis=1, kind="stable")[:, :k]
+        np.testing.assert_allclose(distances.numpy(), np.take_along_axis(slow, nearest, axis=1), rtol=1e-5)
+        assert (indices.numpy() == nearest).mean() > 0.99  # torch may add in another order there
+        out = np.arange(0, 800, 3)
+        left = np.setdiff1d(np.arange(800), out)
+        found = DeviceRows(rows, "cpu").without(out).search(torch.from_numpy(queries), k)
+        wanted = DeviceRows(rows[left], "cpu").search(torch.from_numpy(queries), k)
+        np.testing.assert_array_equal(found[0].numpy(), wanted[0].numpy())
+        np.testing.assert_array_equal(found[1].numpy(), left[wanted[1].numpy()])
+
+
 @pytest.mark.usefixtures("batched")
 def test_what_is_found_does_not_depend_on_the_other_queries() -> None:
     search = DeviceRows(points(1000, 24), "cpu").search

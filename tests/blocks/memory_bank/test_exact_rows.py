@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 
 from ltbench.blocks.memory_bank import exact_rows
 from ltbench.blocks.memory_bank import neighbours as neighbours_module
-from ltbench.blocks.memory_bank.exact_rows import NONE, Estimates, ExactRows, sketch_bytes
-from ltbench.blocks.memory_bank.neighbours import CHUNK, PLAIN, NearestNeighbours
-from ltbench.blocks.memory_bank.sketches import Centred, Principal, Sketch
+from ltbench.blocks.memory_bank.exact_rows import NONE, ExactRows, PlainRows, RoundedRows
+from ltbench.blocks.memory_bank.neighbours import CHUNK, NearestNeighbours
 
 Array = NDArray[np.float32]
 
@@ -33,16 +32,22 @@ def by_all(memory: Array, queries: Array, k: int) -> tuple[Array, NDArray[np.int
     return np.take_along_axis(distances, nearest, axis=1), nearest
 
 
-def sketched(memory: Array) -> ExactRows:
-    """Return a search by principal axes, whether they pay or not."""
+def mean(rows: Array) -> Array:
+    found: Array = rows.mean(axis=0, dtype=np.float64).astype(np.float32)
+    return found
+
+
+def rounding(memory: Array) -> ExactRows:
+    """Return a search by rounded rows, whether this machine multiplies them faster or not."""
     rows = ExactRows(memory)
-    rows._sketched = Estimates(Principal(memory), memory, kept=True)
+    rows._rounded = RoundedRows(memory, mean(memory))
     return rows
 
 
 def assert_exact(memory: Array, queries: Array, k: int) -> None:
     """Assert that every way finds what a measurement of all rows finds, and of those that are left without some."""
-    ways = [ExactRows(memory)] + ([sketched(memory)] if memory.shape[1] >= 8 and np.isfinite(memory).all() else [])
+    can_be_rounded = memory.shape[1] >= 8 and np.linalg.norm(memory.astype(np.float64), axis=1).max() < 2.0**60
+    ways = [ExactRows(memory)] + ([rounding(memory)] if can_be_rounded else [])
     some = np.random.default_rng(len(queries)).permutation(len(memory))[: min(len(memory) // 3, len(memory) - k)]
     for without in (NONE, some) if len(some) else (NONE,):
         left = np.setdiff1d(np.arange(len(memory)), without)
@@ -113,44 +118,38 @@ def test_all_rows_equally_near_are_taken_by_index() -> None:
     np.testing.assert_array_equal(found[0], 1)
 
 
+@pytest.mark.parametrize("way", [PlainRows, RoundedRows])
 @pytest.mark.parametrize("k", [1, 3])
-def test_of_equal_rows_no_more_are_measured_than_are_found(k: int) -> None:
+def test_of_equal_rows_no_more_are_measured_than_are_found(k: int, way: type[PlainRows | RoundedRows]) -> None:
     memory = np.concatenate([features(5), np.repeat(features(1, seed=5), 2000, axis=0), features(5, seed=6)])
     queries = features(1, seed=5) + features(30, seed=7, shift=0) * np.float32(1e-3)
-    distances, _, left = Estimates(Centred(memory), memory).choose(queries, k, 1000)
+    distances, _, left = way(memory, mean(memory)).choose(queries, k, 1000)
     assert 1000 - left.min() <= k + 10
     np.testing.assert_array_equal(distances, by_all(memory, queries, k)[0])
 
 
-@pytest.mark.parametrize("sketch", [Centred, Principal])
-@pytest.mark.parametrize("shift", [0, 1000])
-def test_sketches_are_no_farther_apart_than_rows(sketch: type[Sketch], shift: float) -> None:
-    """Tight: between rows that nearly coincide, and rows that differ in the sketched part alone."""
-    memory = features(500, shift=shift)
-    near = memory + features(500, seed=1, shift=0) * np.float32(1e-4)
-    made = sketch(memory)  # type: ignore[call-arg]
-    for one, other in ((memory, near), (memory, memory[::-1])):
-        sketches = [made.of(rows).astype(np.float64) for rows in (one, other)]
-        apart = np.linalg.norm(sketches[0] - sketches[1], axis=1)
-        room = made.error * (np.linalg.norm(sketches[0], axis=1) + np.linalg.norm(sketches[1], axis=1))
-        assert (apart <= np.linalg.norm(one.astype(np.float64) - other, axis=1) + room).all()
-        assert (room <= 1e-4 * np.linalg.norm(memory - memory.mean(axis=0), axis=1).max()).all()
-
-
-def test_few_rows_are_measured_among_features_and_noise_is_given_up() -> None:
-    rows, queries = features(4000, 256), features(100, 256, seed=1)
+def test_few_rows_are_measured_in_either_way() -> None:
     rng = np.random.default_rng(0)
     noise, others = (rng.standard_normal((count, 256)).astype(np.float32) for count in (4000, 100))
-    for memory, asked, sketch, most in (
-        (rows, queries, Principal, 200),
-        (rows, queries, Centred, 30),
-        (noise, others, Centred, 30),
-    ):
-        left = Estimates(sketch(memory), memory, kept=True).choose(asked, 1, 5000)[2]
-        assert 5000 - left.mean() < most
-    assert (Estimates(Principal(noise), noise, kept=True).choose(others, 1, 500)[2] == 0).mean() > 0.9
-    for found, wanted in zip(sketched(noise).search(others, 1), by_all(noise, others, 1), strict=True):
-        np.testing.assert_array_equal(found, wanted)
+    for memory, queries in ((features(4000, 256), features(100, 256, seed=1)), (noise, others)):
+        for way, most in ((PlainRows, 15), (RoundedRows, 100)):
+            left = way(memory, mean(memory)).choose(queries, 1, 5000)[2]
+            assert 5000 - left.mean() < most
+
+
+def test_what_rounded_rows_cannot_tell_apart_is_found_and_they_are_asked_no_more() -> None:
+    """Clusters of rows that are nearer to one another than a step of int8."""
+    rng = np.random.default_rng(0)
+    centres = rng.standard_normal((4, 64))
+    memory, queries = (
+        (centres[rng.integers(0, 4, n)] + 1e-3 * rng.standard_normal((n, 64))).astype(np.float32) for n in (3000, 50)
+    )
+    assert (RoundedRows(memory, mean(memory)).choose(queries, 1, 187)[2] == 0).all()
+    rows = rounding(memory)
+    for _ in range(2):
+        np.testing.assert_array_equal(rows.search(queries, 1)[1], by_all(memory, queries, 1)[1])
+        rows.prepare()
+        assert rows._rounded is None
 
 
 def test_a_lower_precision_of_the_program_changes_nothing() -> None:
@@ -170,50 +169,26 @@ def test_nor_does_a_torch_without_onednn(monkeypatch: pytest.MonkeyPatch) -> Non
     assert_exact(features(3000), features(100, seed=1), 2)
 
 
-class TestInALongSearch:
-    @pytest.fixture(autouse=True)
-    def _small(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(exact_rows, "MIN_ROWS", 1000)
-        monkeypatch.setattr(exact_rows, "MIN_COLUMNS", 64)
-
-    def test_principal_axes_are_used_where_they_pay_and_find_the_same(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        memory, queries = features(2000), features((PLAIN + 2) * CHUNK + 100, seed=1)
+class TestInASearch:
+    def test_rounded_rows_find_the_same_on_any_number_of_threads(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(exact_rows, "multiplies_bytes", lambda columns: columns == 64)
+        memory, queries = features(2000), features(3 * CHUNK + 100, seed=1)
         queries[-1] = memory[3]
-        expected = ExactRows(memory).search(queries, 2)
+        expected = NearestNeighbours(memory, rounded=False).search(queries, 2)
         for threads in (1, 3):
             monkeypatch.setattr(neighbours_module, "usable_cores", lambda threads=threads: threads)
             neighbours = NearestNeighbours(memory)
             for found, wanted in zip(neighbours.search(queries, 2), expected, strict=True):
                 np.testing.assert_array_equal(found, wanted)
             assert neighbours._exact is not None
-            assert neighbours._exact._sketched is not None
+            assert neighbours._exact._rounded is not None
 
-    def test_they_are_left_where_they_do_not(self) -> None:
-        rng = np.random.default_rng(0)
-        noise = rng.standard_normal((1500, 64)).astype(np.float32)
-        broken = features(1500)
+    def test_they_are_left_where_they_are_not_wanted_or_cannot_be(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        memory, broken = features(300), features(300)
         broken[3, 3] = np.inf
-        many = features(PLAIN * CHUNK + 1, seed=1)
-        for memory, queries in (
-            (features(1500), many[:-1]),  # few queries
-            (features(999), many),
-            (features(1500, 63), many[:, :63]),
-            (noise, rng.standard_normal(many.shape).astype(np.float32)),
-        ):
-            neighbours = NearestNeighbours(memory)
-            neighbours.search(queries)
+        for rows, rounded, faster in ((memory, False, True), (memory, True, False), (broken, True, True)):
+            monkeypatch.setattr(exact_rows, "multiplies_bytes", lambda _, faster=faster: faster)
+            neighbours = NearestNeighbours(rows, rounded=rounded)
+            neighbours.search(memory)
             assert neighbours._exact is not None
-            assert neighbours._exact._sketched is None
-        frugal = NearestNeighbours(features(1500), sketched=False)
-        frugal.search(many)
-        assert frugal._exact is not None
-        assert frugal._exact._sketched is None
-        rows = ExactRows(broken)
-        rows.sketch(many, 1)
-        assert rows._sketched is None
-
-
-def test_the_bytes_of_principal_axes() -> None:
-    rows, columns = exact_rows.MIN_ROWS, 1024
-    assert sketch_bytes(rows, columns) > rows * columns  # a quarter of the columns, in float32
-    assert sketch_bytes(rows - 1, columns) == sketch_bytes(rows, exact_rows.MIN_COLUMNS - 1) == 0
+            assert neighbours._exact._rounded is None
