@@ -101,8 +101,7 @@ class NearestNeighbours:
         """
         counts: list[int] = []
         size = CHUNK if self.on_device is None else QUERIES
-        self._prepare()
-        tasks = (partial(self._search, chunk, k) for chunk in _chunks(_counted(images, counts), size))
+        tasks = (self._task(chunk, k) for chunk in _chunks(_counted(images, counts), size))
         waiting = (np.empty((0, k), np.float32), np.empty((0, k), np.int64))
         with closing(in_order(tasks, self._workers)) as results:
             for distances, indices in results:
@@ -129,8 +128,7 @@ class NearestNeighbours:
         Raises:
             SpecError: fewer than k rows are left.
         """
-        self._prepare()
-        tasks = (partial(self._search, patches, k, rows) for patches, rows in zip(images, without, strict=True))
+        tasks = (self._task(patches, k, rows) for patches, rows in zip(images, without, strict=True))
         with closing(in_order(tasks, self._workers)) as results:
             yield from results
 
@@ -197,9 +195,11 @@ class NearestNeighbours:
         else:
             logger.warning("The approximate search runs on the CPU: this FAISS has no GPU. See docs/runs.md, On a GPU.")
 
-    def _prepare(self) -> None:
-        if self._rounded and self._exact is not None:
+    def _task(self, queries: NDArray[np.float32], k: int, without: NDArray[np.int64] = NONE) -> Callable[[], Found]:
+        """Return the search for some queries, prepared for if they are not few."""
+        if self._rounded and self._exact is not None and len(queries) * 2 >= CHUNK:
             self._exact.prepare()
+        return partial(self._search, queries, k, without)
 
     def _search(self, queries: NDArray[np.float32], k: int, without: NDArray[np.int64] = NONE) -> Found:
         left = len(self) - len(without)

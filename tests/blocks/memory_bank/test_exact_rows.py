@@ -186,9 +186,15 @@ class TestInASearch:
     def test_they_are_left_where_they_are_not_wanted_or_cannot_be(self, monkeypatch: pytest.MonkeyPatch) -> None:
         memory, broken = features(300), features(300)
         broken[3, 3] = np.inf
-        for rows, rounded, faster in ((memory, False, True), (memory, True, False), (broken, True, True)):
+        many = features(CHUNK, seed=1)
+        for rows, queries, rounded, faster in (
+            (memory, many, False, True),
+            (memory, many, True, False),
+            (memory, many[:500], True, True),
+            (broken, many, True, True),
+        ):
             monkeypatch.setattr(exact_rows, "multiplies_bytes", lambda _, faster=faster: faster)
             neighbours = NearestNeighbours(rows, rounded=rounded)
-            neighbours.search(memory)
+            neighbours.search(queries)
             assert neighbours._exact is not None
             assert neighbours._exact._rounded is None
