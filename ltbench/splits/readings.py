@@ -48,5 +48,5 @@ def is_self_excluded(split: Split) -> bool:
 
 
 def reading_in_words(reading: Reading) -> str:
-    """Return a reading as tables print it, "" for overlap, which is what nothing else is said of."""
+    """Return a reading as tables print it; "" for overlap, the default."""
     return _WORDS[reading]

@@ -88,17 +88,23 @@ class KnowsKeys(Remembers):
         return found
 
 
-@dataclass
-class SkipsOwnByKey(Remembers):
-    """Leaves an image's own cells out, found by its key: what a self-excluded split is for."""
+class FindsOwnByKey:
+    """Makes a method leave an image's own entries out, found by its key: what a self-excluded split is for."""
 
     def fit(self, train: ImageSet, runtime: Runtime) -> Self:
         self.known_ = {key: place for place, key in enumerate(train.fingerprints)}
-        return super().fit(train, runtime)
+        super().fit(train, runtime)  # type: ignore[misc]
+        return self
 
     def predict(self, images: ImageSet) -> Prediction:
         own = [[self.known_[key]] if key in self.known_ else [] for key in images.fingerprints]
-        return self.predict_without(images, own)
+        found: Prediction = self.predict_without(images, own)  # type: ignore[attr-defined]
+        return found
+
+
+@dataclass
+class SkipsOwnByKey(FindsOwnByKey, Remembers):
+    """Leaves an image's own cells out."""
 
 
 @dataclass
@@ -229,16 +235,8 @@ def test_patchcore_that_leaves_its_own_patches_out_unasked_is_caught() -> None:
     """The prototype that self-excluded splits come from: by fingerprint it takes all of TailedCore's lead."""
 
     @dataclass
-    class Knowing(PatchCore):
+    class Knowing(FindsOwnByKey, PatchCore):
         """PatchCore that knows by their keys which images it was trained on."""
-
-        def fit(self, train: ImageSet, runtime: Runtime) -> Self:
-            self.known_ = {key: place for place, key in enumerate(train.fingerprints)}
-            return super().fit(train, runtime)
-
-        def predict(self, images: ImageSet) -> Prediction:
-            own = [[self.known_[key]] if key in self.known_ else [] for key in images.fingerprints]
-            return self.predict_without(images, own)
 
     known = presets(method_class("patchcore"))
     subject = Subject(Knowing, known)
