@@ -42,7 +42,7 @@ def main() -> None:
     parser.add_argument("--category", action="append", help="repeat for more; default: screw and magnetic_tile")
     parser.add_argument("--offline", action="store_true", help="patches of the preset offline, 152 values")
     parser.add_argument("--training", type=int, default=16, help="training images")
-    parser.add_argument("--test", type=int, default=24, help="test images")
+    parser.add_argument("--test", type=int, default=12, help="test images")
     parser.add_argument("--rounds", type=int, default=3)
     given = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"  # how many tasks ltbench searches in
