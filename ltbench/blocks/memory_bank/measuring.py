@@ -79,6 +79,7 @@ def squared_length(values: Array, order: NDArray[np.int64], buffer: Array) -> np
 
 @compiled
 def _strands(terms: Array, first: int, count: int) -> np.float32:
+    """Return the sum of some terms as NumPy adds up to 128 of them: in eight strands, then what is left over."""
     total = np.float32(0)
     whole = first + count - count % 8
     if whole > first:
