@@ -85,6 +85,13 @@ def test_the_same_runs_are_the_same_page(records: list[RunRecord], tmp_path: Pat
     assert make_page(records, tmp_path) == make_page(records[::-1], tmp_path)
 
 
+def test_one_is_no_plural(records: list[RunRecord], tmp_path: Path) -> None:
+    assert "1 run of 1 method on 1 training set, up to" in make_page(records[:1], tmp_path)
+    counts = (len({getattr(record.spec, noun) for record in records}) for noun in ("method", "split"))
+    several = "{} runs of {} methods on {} training sets, up to".format(len(records), *counts)
+    assert several in make_page(records, tmp_path)
+
+
 def test_rows_hold_means_reasons_and_published_numbers(records: list[RunRecord]) -> None:
     data = leaderboard({"": records}, published_numbers())
     rows: dict[tuple[str, str], dict[str, Any]] = {(row["split"], row["method"]): row for row in data["rows"]}
