@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from threadpoolctl import ThreadpoolController  # type: ignore[import-untyped]
@@ -59,16 +59,18 @@ def torch_on_one_thread() -> Iterator[None]:
 
 
 class _OneProduct:
-    """Which counts of threads to put back. BLAS has one count a process."""
+    """Which counts of threads to put back. BLAS has one count a process; numpy's is loaded when one first comes in."""
 
     def __init__(self) -> None:
         self._guard = threading.Lock()
         self._inside = 0
-        self._libraries = ThreadpoolController().select(user_api="blas").lib_controllers
+        self._libraries: list[Any] | None = None
         self._usual: list[int] = []
 
     def enter(self) -> None:
         with self._guard:
+            if self._libraries is None:
+                self._libraries = ThreadpoolController().select(user_api="blas").lib_controllers
             if self._inside == 0:
                 self._usual = [library.get_num_threads() for library in self._libraries]
                 self._set([1] * len(self._usual))
@@ -81,8 +83,13 @@ class _OneProduct:
                 self._set(self._usual)
 
     def _set(self, counts: list[int]) -> None:
-        for library, count in zip(self._libraries, counts, strict=True):
+        for library, count in zip(self._libraries or (), counts, strict=True):
             library.set_num_threads(count)
+            if hasattr(library, "clear_controlling_thread"):  # else no other thread could set, nor put back
+                library.clear_controlling_thread()
+
+
+_one_product = _OneProduct()
 
 
 @contextmanager
@@ -92,18 +99,11 @@ def products_on_one_thread() -> Iterator[None]:
     For small ones: a second thread gains nothing there, and OpenBLAS keeps it busy with waiting for 70 ms after each
     (`findings/openblas_waits_busily.sh`), in which another image could have gone through a network.
     """
-    products = _one_product()
-    products.enter()
+    _one_product.enter()
     try:
         yield
     finally:
-        products.leave()
-
-
-@cache
-def _one_product() -> _OneProduct:
-    """Return what holds the counts of the libraries that are loaded when it is first asked for: numpy's own is."""
-    return _OneProduct()
+        _one_product.leave()
 
 
 def side_by_side(one: Callable[[], T], other: Callable[[], S]) -> tuple[T, S]:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from typing import Any
 
 import pytest
 import torch
-from threadpoolctl import threadpool_info, threadpool_limits  # type: ignore[import-untyped]
+from threadpoolctl import ThreadpoolController, threadpool_info, threadpool_limits  # type: ignore[import-untyped]
 
+from ltbench.blocks import threads
 from ltbench.blocks.threads import products_on_one_thread, torch_on_one_thread
 
 
@@ -50,3 +54,71 @@ def test_the_usual_count_of_blas_is_put_back_when_the_last_one_has_left() -> Non
             assert blas_counts() == {1}, "others are inside"
             raise KeyError
         assert blas_counts() == {3}
+
+
+def set_blas(count: int) -> None:
+    """Set it from a thread that is gone then: one that has set it keeps others from doing so while it lives."""
+
+    def work() -> None:
+        for library in ThreadpoolController().select(user_api="blas").lib_controllers:
+            library.set_num_threads(count)
+
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(work).result()
+
+
+@pytest.fixture
+def _three() -> Iterator[None]:
+    before = max(blas_counts())
+    set_blas(3)
+    yield
+    set_blas(before)
+
+
+@pytest.mark.usefixtures("_three")
+@pytest.mark.parametrize("is_here", [True, False])
+def test_whichever_thread_leaves_last_puts_it_back(is_here: bool) -> None:
+    with ThreadPoolExecutor(1) as there, ExitStack() as one, ExitStack() as other:
+        one.enter_context(products_on_one_thread())
+        there.submit(other.enter_context, products_on_one_thread()).result()
+        assert blas_counts() == {1}
+        if is_here:
+            there.submit(other.close).result()
+            one.close()
+        else:
+            one.close()
+            there.submit(other.close).result()
+        assert blas_counts() == {3}
+
+
+@pytest.mark.usefixtures("_three")
+def test_nor_is_it_lost_where_several_come_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of them counting for itself would note another's single thread as usual, and leave it behind."""
+    turns = iter(range(2))
+
+    def slow() -> Any:
+        time.sleep(0.1 + 0.2 * next(turns))  # both look, and the second has them when the first is inside
+        return ThreadpoolController()
+
+    def inside() -> None:
+        with products_on_one_thread():
+            time.sleep(0.4)
+
+    monkeypatch.setattr(threads, "ThreadpoolController", slow)
+    monkeypatch.setattr(threads, "_one_product", threads._OneProduct())
+    with ThreadPoolExecutor(2) as pool:
+        for one in [pool.submit(inside) for _ in range(2)]:
+            one.result()
+    assert blas_counts() == {3}
+
+
+@pytest.mark.usefixtures("_three")
+def test_other_threads_can_still_limit_it() -> None:
+    def limited() -> set[int]:
+        with threadpool_limits(2, user_api="blas"):
+            return blas_counts()
+
+    with products_on_one_thread():
+        pass
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(limited).result() == {2}
