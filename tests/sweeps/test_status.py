@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -163,17 +164,20 @@ def test_status_tells_a_damaged_record(home: Home) -> None:
 
 
 def test_status_watches_until_the_end(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SWEEP_NAP", "4")
+    monkeypatch.setenv("SWEEP_NAP", "100")
     sweep = home.start("sweep", "-m", "counted", "-s", "parts_full", "--seeds", "0-1")
-    while not home.executions:
-        time.sleep(0.05)
     while "fit: naps" not in (seen := home.run("status")[1]):
         assert sweep.poll() is None
     assert "running" in seen
-    code, out, _ = home.run("status", "--watch")
-    assert code == 0
+    watch = home.start("status", "--watch")
+    with pytest.raises(subprocess.TimeoutExpired):
+        watch.wait(timeout=3)
+    (home.folder / "awake").touch()
+    out, _ = watch.communicate(timeout=60)
+    assert watch.returncode == 0
     assert "2 done" in out
     assert sweep.communicate(timeout=60) is not None
+    assert sweep.returncode == 0
 
 
 def test_a_folder_without_a_sweep(home: Home) -> None:
