@@ -35,7 +35,7 @@ from ltbench.cores import in_order
 from ltbench.datasets.images import DiskImages
 from ltbench.datasets.index import load_dataset, load_listing
 from ltbench.protocols import protocol_named
-from ltbench.runs.examination import Examination, shuffled
+from ltbench.runs.examination import Examination, training_order
 from ltbench.runs.progress import ConsoleProgress
 from ltbench.splits.files import find_split
 
@@ -159,8 +159,7 @@ def main() -> None:
     options = parser.parse_args()
     split = find_split("industrial8_step100", lambda name: load_listing(name, options.data_root))
     dataset, protocol = load_dataset(split.dataset, options.data_root), protocol_named("common")
-    train = shuffled([path for images in split.train.values() for path in images.normal])
-    pipeline = Pipeline(DiskImages(dataset, train, protocol), options.ratio, options.seed)
+    pipeline = Pipeline(DiskImages(dataset, training_order(split), protocol), options.ratio, options.seed)
     examination = Examination(split, dataset, protocol, categories_visible=False, progress=ConsoleProgress(quiet=True))
     print(f"| coreset of {options.ratio:.1%} | image AUROC | pixel AUROC |\n|---|---:|---:|")
     for number, step in enumerate(STEPS):

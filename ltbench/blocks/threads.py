@@ -85,7 +85,7 @@ class _OneProduct:
     def _set(self, counts: list[int]) -> None:
         for library, count in zip(self._libraries or (), counts, strict=True):
             library.set_num_threads(count)
-            if hasattr(library, "clear_controlling_thread"):  # else no other thread could set, nor put back
+            if hasattr(library, "clear_controlling_thread"):  # `findings/threadpoolctl_one_thread_sets.sh`
                 library.clear_controlling_thread()
 
 

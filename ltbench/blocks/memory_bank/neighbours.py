@@ -204,7 +204,8 @@ class NearestNeighbours:
     def _search(self, queries: NDArray[np.float32], k: int, without: NDArray[np.int64] = NONE) -> Found:
         left = len(self) - len(without)
         if not 1 <= k <= left:
-            raise SpecError(f"Expected 1 to {left} neighbours (rows of the memory bank), got {k}. Lower k.")
+            remedy = "Lower k, or keep more rows of other images." if len(without) else "Lower k."
+            raise SpecError(f"Expected 1 to {left} neighbours (rows of the memory bank), got {k}. {remedy}")
         if self._memory is not None and queries.shape[1] != self._memory.shape[1]:
             raise SpecError(
                 f"Expected patches of {self._memory.shape[1]} values, as in the memory bank, got {queries.shape[1]}. "

@@ -188,7 +188,7 @@ def test_what_cannot_be_left_out() -> None:
     bank = NearestNeighbours(points(3, 3), origins=np.array([0, 0, 1]))
     with pytest.raises(SpecError, match="1 to 1 neighbours"):
         list(bank.search_without([points(1, 3)], [bank.rows_of([0])], 2))
-    with pytest.raises(SpecError, match="1 to 0 neighbours"):
+    with pytest.raises(SpecError, match=r"1 to 0 neighbours .* keep more rows of other images"):
         list(bank.search_without([points(1, 3)], [bank.rows_of([0, 1])]))
     with pytest.raises(SpecError, match="image of each of 3 rows"):
         NearestNeighbours(points(3, 3), origins=np.arange(2))
