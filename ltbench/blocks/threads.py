@@ -59,7 +59,10 @@ def torch_on_one_thread() -> Iterator[None]:
 
 
 class _OneProduct:
-    """Which counts of threads to put back. BLAS has one count a process; numpy's is loaded when one first comes in."""
+    """Which counts of threads to put back. numpy's BLAS, loaded when one first comes in, has one count a process.
+
+    One that works with OpenMP, as FAISS's does, has a count a thread, which the last one to leave could not put back.
+    """
 
     def __init__(self) -> None:
         self._guard = threading.Lock()
@@ -70,7 +73,8 @@ class _OneProduct:
     def enter(self) -> None:
         with self._guard:
             if self._libraries is None:
-                self._libraries = ThreadpoolController().select(user_api="blas").lib_controllers
+                found = ThreadpoolController().select(user_api="blas").lib_controllers
+                self._libraries = [one for one in found if getattr(one, "threading_layer", None) != "openmp"]
             if self._inside == 0:
                 self._usual = [library.get_num_threads() for library in self._libraries]
                 self._set([1] * len(self._usual))

@@ -12,11 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
-from threadpoolctl import threadpool_info, threadpool_limits  # type: ignore[import-untyped]
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from ltbench.blocks import maps as module
 from ltbench.blocks.maps import smooth, upsample, upsample_and_smooth
 from ltbench.errors import ContractError
+from tests.blocks.test_threads import blas_counts
 
 side = st.integers(1, 40)
 
@@ -100,7 +101,7 @@ class Watched(np.ndarray[tuple[int, ...], np.dtype[np.float64]]):
     counts: list[int] = []
 
     def __matmul__(self, other: object) -> NDArray[np.float64]:  # type: ignore[override]
-        self.counts += [one["num_threads"] for one in threadpool_info() if one["user_api"] == "blas"]
+        self.counts += blas_counts()
         return np.matmul(np.asarray(self), other)  # type: ignore[call-overload,no-any-return]
 
 

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import Any
 
+import faiss  # noqa: F401  its BLAS
 import pytest
 import torch
 from threadpoolctl import ThreadpoolController, threadpool_info, threadpool_limits  # type: ignore[import-untyped]
@@ -41,7 +42,26 @@ def inside() -> int:
 
 
 def blas_counts() -> set[int]:
-    return {library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"}
+    """Return that of numpy's, which has one a process."""
+    found = (library for library in threadpool_info() if library["user_api"] == "blas")
+    return {library["num_threads"] for library in found if library.get("threading_layer") != "openmp"}
+
+
+def test_a_library_with_a_count_a_thread_keeps_it() -> None:
+    """FAISS's: what one thread sets there the last one to leave could not put back."""
+
+    def counts() -> list[int]:
+        return [library["num_threads"] for library in threadpool_info() if library.get("threading_layer") == "openmp"]
+
+    usual = counts()
+    if not usual:
+        pytest.skip("needs an OpenBLAS that works with OpenMP")
+    with ThreadPoolExecutor(1) as there, ExitStack() as one, ExitStack() as other:
+        one.enter_context(products_on_one_thread())
+        there.submit(other.enter_context, products_on_one_thread()).result()
+        one.close()
+        there.submit(other.close).result()
+        assert counts() == usual
 
 
 def test_the_usual_count_of_blas_is_put_back_when_the_last_one_has_left() -> None:
@@ -61,7 +81,7 @@ def set_blas(count: int) -> None:
 
     def work() -> None:
         for library in ThreadpoolController().select(user_api="blas").lib_controllers:
-            library.set_num_threads(count)
+            library.set_num_threads(count)  # where it is one a thread, in vain
 
     with ThreadPoolExecutor(1) as pool:
         pool.submit(work).result()
