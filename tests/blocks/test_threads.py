@@ -77,14 +77,11 @@ def test_the_usual_count_of_blas_is_put_back_when_the_last_one_has_left() -> Non
 
 
 def set_blas(count: int) -> None:
-    """Set it from a thread that is gone then: one that has set it keeps others from doing so while it lives."""
-
-    def work() -> None:
-        for library in ThreadpoolController().select(user_api="blas").lib_controllers:
-            library.set_num_threads(count)  # where it is one a thread, in vain
-
-    with ThreadPoolExecutor(1) as pool:
-        pool.submit(work).result()
+    for library in ThreadpoolController().select(user_api="blas").lib_controllers:
+        clear = getattr(library, "clear_controlling_thread", lambda **_: None)
+        clear(force=True)  # whichever thread has set it before
+        library.set_num_threads(count)
+        clear()
 
 
 @pytest.fixture
