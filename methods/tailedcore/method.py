@@ -61,7 +61,7 @@ class TailedCore(TwoMemories):
 
     def observe(self, train: ImageSet, runtime: Runtime) -> tuple[Rows, NDArray[np.int64]]:
         """Return the patches of all training images, and the images that TailSampler takes to be tail."""
-        patches, embeddings = self.embedder(runtime, self.sampler_layer).matrix_and_means(train)
+        patches, (embeddings,) = self.embedder(runtime, self.mean_layers).matrix_and_means(train)
         with runtime.progress.timed("tail sampler"):
             sampler = TailSampler(
                 p=self.p,
@@ -87,9 +87,9 @@ class TailedCore(TwoMemories):
         return EXPECTED_SHARE * len(TailSampler(cap=self.cap).fit_sizes(kappa).tail_indices_)
 
     @property
-    def mean_layer(self) -> int:
+    def mean_layers(self) -> tuple[int, ...]:
         """The level that TailSampler looks at."""
-        return self.sampler_layer
+        return (self.sampler_layer,)
 
     def observing_bytes(self, images: ImageCounts) -> int:
         """Return what TailSampler takes."""

@@ -20,9 +20,8 @@ from typing import Literal, Self, get_args
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ltbench.blocks.tails.cosine import CosineBlocks, half_angle
 from ltbench.errors import ContractError, SpecError
-
-from .cosine import CosineBlocks
 
 VoteDirection = Literal["reverse", "forward"]
 Threshold = Literal["trim_min", "half_min", "symmin", "indep"]
@@ -172,11 +171,6 @@ def sampler_bytes(n: int, columns: int, block_mib: float = TailSampler.block_mib
     """Return the bytes that `fit` takes for n embeddings: them twice, a block and its votes, a strip of products."""
     block = min(4 * n * n, max(4 * n, int(block_mib * 2**20)))
     return 8 * n * columns + 2 * block + 2**26
-
-
-def half_angle(cosine: np.float32) -> np.float32:
-    """Return the cosine of half the angle of a cosine, cos(arccos(m) / 2) = sqrt((1 + m) / 2)."""
-    return np.float32(np.sqrt((np.float32(1) + cosine) / np.float32(2)))
 
 
 def trimmed_threshold(similarities: NDArray[np.float32], p: float, quantize: bool) -> np.float32:

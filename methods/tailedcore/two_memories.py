@@ -91,9 +91,9 @@ class TwoMemories(ABC):
         """Return how many images to expect to be tail, at most, where categories have these sizes."""
 
     @property
-    def mean_layer(self) -> int | None:
-        """The deeper level that `observe` needs, if any."""
-        return None
+    def mean_layers(self) -> tuple[int, ...]:
+        """The deeper levels that `observe` needs, if any."""
+        return ()
 
     def observing_bytes(self, images: ImageCounts) -> int:
         """Return what `observe` takes beside the patches and the network."""
@@ -159,7 +159,7 @@ class TwoMemories(ABC):
         return MemoryEstimate(phases, disk if streamed else 0)
 
     def _memory(self, images: int, size: tuple[int, int], streamed: bool) -> BankMemory:
-        shape = patch_shape(self.backbone, self.layers, self.embedding, self.embed_dim, size, self.mean_layer)
+        shape = patch_shape(self.backbone, self.layers, self.embedding, self.embed_dim, size, self.mean_layers)
         return BankMemory(shape, images, self.patch_precision, streamed)
 
     def _tail_memory(self, memory: BankMemory, tails: int) -> int:
@@ -193,8 +193,8 @@ class TwoMemories(ABC):
         method.memory_ = NearestNeighbours.from_arrays(state)
         return method
 
-    def embedder(self, runtime: Runtime, mean_layer: int | None = None) -> PatchEmbedder:
-        """Return what makes patches, with the spatial means of a deeper level if one is named."""
+    def embedder(self, runtime: Runtime, mean_layers: Sequence[int] = ()) -> PatchEmbedder:
+        """Return what makes patches, with the spatial means of deeper levels if some are named."""
         return PatchEmbedder(
             self.backbone,
             self.layers,
@@ -202,7 +202,7 @@ class TwoMemories(ABC):
             self.embedding,
             self.embed_dim,
             runtime=runtime,
-            mean_layer=mean_layer,
+            mean_layers=mean_layers,
             precision=self.patch_precision,
             backbone_precision=self.backbone_precision,
         )

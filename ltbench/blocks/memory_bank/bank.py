@@ -48,7 +48,7 @@ class PatchEmbedder:
         embedding: "official" for PatchCore's locally aware patches, "pooled" for 3x3 averages on the coarsest grid.
         embed_dim: length of an official patch vector.
         runtime: device, seed, feature store and progress.
-        mean_layer: the feature level of which `matrix_and_means` takes spatial means; by default the last of `layers`.
+        mean_layers: the feature levels of which `matrix_and_means` takes spatial means; by default the last layer.
         precision: how the patches of training images are kept.
         backbone_precision: what the backbone computes in.
     """
@@ -62,16 +62,16 @@ class PatchEmbedder:
         embed_dim: int,
         *,
         runtime: Runtime,
-        mean_layer: int | None = None,
+        mean_layers: Sequence[int] = (),
         precision: Precision = "float32",
         backbone_precision: BackbonePrecision = "float32",
     ) -> None:
         self.runtime = runtime
         self.precision: Precision = precision
-        levels = layers if mean_layer is None else sorted({*layers, mean_layer})
+        levels = sorted({*layers, *mean_layers}) if mean_layers else layers
         self._extractor = FeatureExtractor(backbone, levels, weights, runtime=runtime, precision=backbone_precision)
         self._patch_maps = [levels.index(layer) for layer in layers]
-        self._mean_map = self._patch_maps[-1] if mean_layer is None else levels.index(mean_layer)
+        self._mean_maps = [levels.index(layer) for layer in mean_layers or layers[-1:]]
         self._embed = partial(official_patches, embed_dim=embed_dim) if embedding == "official" else pooled_patches
         self._embed_batch = partial(official, embed_dim=embed_dim) if embedding == "official" else pooled
 
@@ -111,25 +111,30 @@ class PatchEmbedder:
         """
         return self._stacked(self.embed_training(images), len(images))
 
-    def matrix_and_means(self, images: ImageSet) -> tuple[Rows, NDArray[np.float32]]:
-        """Return `matrix` and, from the same passes through the network, the spatial mean of `mean_layer`, (N, C)."""
-        means: list[NDArray[np.float32]] = []
+    def matrix_and_means(self, images: ImageSet) -> tuple[Rows, list[NDArray[np.float32]]]:
+        """Return `matrix` and, from the same passes through the network, the spatial means of `mean_layers`, (N, C)."""
+        means: list[list[NDArray[np.float32]]] = [[] for _ in self._mean_maps]
 
         def parts(levels: list[Tensor]) -> list[Tensor]:
-            return [self.patches_of(levels).flatten(1, 2), levels[self._mean_map].mean(dim=(2, 3))]
+            return [
+                self.patches_of(levels).flatten(1, 2),
+                *(levels[index].mean(dim=(2, 3)) for index in self._mean_maps),
+            ]
 
         def patches() -> Iterator[Patches]:
             if self.takes_batches:
-                for found, mean in self._extractor.extract_with(images, parts):
-                    means.append(mean.copy())  # it is a window of a whole batch
+                for found, *of_image in self._extractor.extract_with(images, parts):
+                    for rows, mean in zip(means, of_image, strict=True):
+                        rows.append(mean.copy())  # it is a window of a whole batch
                     yield self._rounded(found)
                 return
             for maps in self._extractor.extract(images):
-                means.append(maps[self._mean_map].mean(axis=(1, 2)))
+                for rows, index in zip(means, self._mean_maps, strict=True):
+                    rows.append(maps[index].mean(axis=(1, 2)))
                 yield self._rounded(self._patches(maps)[0])
 
         matrix = self._stacked(patches(), len(images))
-        return matrix, np.stack(means)
+        return matrix, [np.stack(rows) for rows in means]
 
     def new_rows(self, count: int, dimension: int) -> Rows:
         """Return room for patches of training images, where and as `matrix` keeps them."""

@@ -75,13 +75,13 @@ def patch_shape(
     embedding: Embedding,
     embed_dim: int,
     size: tuple[int, int],
-    mean_layer: int | None = None,
+    mean_layers: Sequence[int] = (),
 ) -> PatchShape:
     """Return what `PatchEmbedder`, with these arguments, makes of an image of `size`."""
     maps = map_shapes(backbone, tuple(layers), size).maps
     _, height, width = maps[0] if embedding == "official" else min(maps, key=lambda level: level[1:])
     dimension = embed_dim if embedding == "official" else sum(channels for channels, _, _ in maps)
-    used = sorted({*layers} | ({mean_layer} if mean_layer is not None else set()))
+    used = sorted({*layers, *mean_layers})
     return PatchShape(height * width, dimension, network_bytes(backbone, tuple(used), size))
 
 

@@ -27,19 +27,19 @@ def embedder(weights: str = "pretrained", **options: Any) -> PatchEmbedder:
 
 @pytest.mark.parametrize(("weights", "mean_layer"), [("pretrained", 0), ("pretrained", 3), ("random", 4)])
 def test_means_of_any_level(images: ArrayImages, weights: str, mean_layer: int) -> None:
-    patches, means = embedder(weights, mean_layer=mean_layer).matrix_and_means(images)
+    patches, (means,) = embedder(weights, mean_layers=(mean_layer,)).matrix_and_means(images)
     np.testing.assert_array_equal(patches, embedder(weights).matrix(images))
     level = FeatureExtractor(LITE0, (mean_layer,), weights, runtime=Runtime(seed=4))
     np.testing.assert_array_equal(means, [maps[0].mean(axis=(1, 2)) for maps in level.extract(images)])
 
 
 def test_patches_are_embedded_alike_with_and_without(images: ArrayImages) -> None:
-    several = [patches for patches, grid in embedder(mean_layer=4).embed(images) if grid == (4, 4)]
+    several = [patches for patches, grid in embedder(mean_layers=(4,)).embed(images) if grid == (4, 4)]
     np.testing.assert_array_equal(np.concatenate(several), embedder().matrix(images))
 
 
 def test_the_mean_is_of_the_last_layer_by_default(images: ArrayImages) -> None:
-    patches, means = embedder().matrix_and_means(images)
+    patches, (means,) = embedder().matrix_and_means(images)
     assert means.shape == (3, 112)
     level = FeatureExtractor(LITE0, (3,), runtime=Runtime())
     np.testing.assert_array_equal(means, [maps[0].mean(axis=(1, 2)) for maps in level.extract(images)])
@@ -48,4 +48,4 @@ def test_the_mean_is_of_the_last_layer_by_default(images: ArrayImages) -> None:
 
 def test_no_images() -> None:
     with pytest.raises(SpecError, match="Expected training images"):
-        embedder(mean_layer=4).matrix_and_means(ArrayImages(np.empty((0, 64, 64, 3), np.uint8)))
+        embedder(mean_layers=(4,)).matrix_and_means(ArrayImages(np.empty((0, 64, 64, 3), np.uint8)))

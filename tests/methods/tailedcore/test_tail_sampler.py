@@ -22,10 +22,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from ltbench.blocks.tails.cosine import CosineBlocks, half_angle
 from ltbench.errors import ContractError, SpecError
 from methods.tailedcore import TailSampler, tail_sampler
-from methods.tailedcore.cosine import CosineBlocks
-from methods.tailedcore.tail_sampler import cap_size, class_sizes, elbow_size, half_angle, trimmed_threshold
+from methods.tailedcore.tail_sampler import cap_size, class_sizes, elbow_size, trimmed_threshold
 from tests.shared import SHARED
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -464,7 +464,7 @@ def test_similarities_do_not_depend_on_threads() -> None:
     script = """
 import hashlib
 import numpy as np
-from methods.tailedcore.cosine import CosineBlocks
+from ltbench.blocks.tails.cosine import CosineBlocks, half_angle
 E = np.random.default_rng(3).standard_normal((1100, 300)).astype(np.float32)
 print(hashlib.sha256(b"".join(S.tobytes() for _, S in CosineBlocks(E, 2**30))).hexdigest())
 """

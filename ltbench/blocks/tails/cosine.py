@@ -91,6 +91,11 @@ class CosineBlocks:
             strip[:, columns] = products
 
 
+def half_angle(cosine: np.float32) -> np.float32:
+    """Return the cosine of half the angle of a cosine, cos(arccos(m) / 2) = sqrt((1 + m) / 2)."""
+    return np.float32(np.sqrt((np.float32(1) + cosine) / np.float32(2)))
+
+
 def _checked(rows: ArrayLike) -> NDArray[np.generic]:
     E = np.asarray(rows)
     if E.ndim != 2 or E.shape[1] == 0:

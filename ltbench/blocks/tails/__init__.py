@@ -1,0 +1,1 @@
+"""Which training images are of rare categories: what methods that guess it share."""
