@@ -1,4 +1,4 @@
-"""Time and peak memory of TailSampler, beside a plain dense implementation of the same rule.
+"""Time and peak memory of TailSampler, beside a plain dense implementation of the same rule and GroupCore's sampler.
 
     python benchmarks/tail_sampler.py                          # the sizes of the paper, a minute
     python benchmarks/tail_sampler.py --size 100000x320 --repeats 1
@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from scipy import stats
 from tabulate import tabulate
 
+from methods.groupcore import GroupSampler
 from methods.tailedcore import TailSampler
 from methods.tailedcore.tail_sampler import trimmed_threshold
 
@@ -92,12 +93,13 @@ def peak_mib() -> float:
 def measure(n: int, d: int, implementation: str, repeats: int, block_mib: float) -> Row:
     """Fit `repeats` times, after one small fit that is not counted, and return the median."""
     E = long_tail(n, d)
-    sampler = TailSampler(block_mib=block_mib).fit(long_tail(200, d))
+    kind = GroupSampler if implementation == "groups" else TailSampler
+    sampler = kind(block_mib=block_mib).fit(long_tail(200, d))
     before = peak_mib()
     seconds, cpu_seconds = [], []
     for _ in range(repeats):
         start, cpu_start = time.perf_counter(), time.process_time()
-        if implementation == "dense":
+        if isinstance(sampler, TailSampler) and implementation == "dense":
             sampler.fit_sizes(dense_kappa(E))
         else:
             sampler.fit(E)
@@ -136,7 +138,7 @@ def main() -> None:
         os.environ[variable] = str(arguments.threads)  # read by the processes that measure
     rows = []
     for n, d in arguments.size or [(1777, 2048), (4290, 320), (4290, 2048)]:
-        for implementation in ["blocked"] + ["dense"] * (n <= DENSE_LIMIT):
+        for implementation in ["blocked", "groups"] + ["dense"] * (n <= DENSE_LIMIT):
             with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
                 job = (n, d, implementation, arguments.repeats, arguments.block_mib)
                 rows.append(process.submit(measure, *job).result())

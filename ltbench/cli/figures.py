@@ -186,7 +186,7 @@ def tailsampler(
     run: Run,
     results: Results = DEFAULT_RESULTS,
 ) -> None:
-    """Draw the category sizes that TailSampler predicts against the true ones, and what each memory keeps.
+    """Draw the category sizes that a tail sampler predicts against the true ones, and what each memory keeps.
 
     Examples:
       ltbench figure tailsampler --run 0123abcd --out sizes.pdf

@@ -1,4 +1,4 @@
-"""What TailSampler predicts against the truth, and what each memory of a method keeps."""
+"""What a tail sampler predicts against the truth, and what each memory of a method keeps."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
 A method notes by position and knows no labels; the runner joins when the method is done. These notes are understood:
 
 - `tails`: `indices` of the training images it took to be of rare categories, and `kappa`, the category size that it
-  estimated for each training image (TailSampler);
+  estimated for each training image (TailSampler, GroupSampler);
 - `memories`: for each memory bank, `by_image`, how many of its patches come from each training image;
 - `supports`: for each category, which training images say what is normal in it (RegAD).
 """

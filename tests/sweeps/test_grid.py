@@ -259,7 +259,7 @@ def test_the_options_of_executors_are_merged(tmp_path: Path) -> None:
 def test_grids_ship() -> None:
     assert set(grid_names()) == {
         "calibration", "card", "demo", "ltad-ablations", "ltad-dagm50", "ltad-figure2", "ltad-main", "ltad-reversed",
-        "ltad-spread", "tailedcore-main", "tailedcore-noise", "tailedcore-official", "today",
+        "ltad-spread", "own", "tailedcore-main", "tailedcore-noise", "tailedcore-official", "today",
     }  # fmt: skip
 
 
