@@ -147,27 +147,34 @@ def plain(values: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
-def parse_assignments(assignments: Iterable[str]) -> dict[str, Any]:
+def parse_assignments(
+    assignments: Iterable[str], option: str = "-p", example: str = "coreset_ratio=0.01"
+) -> dict[str, Any]:
     """Return `["coreset_ratio=0.01", "layers=[2, 3]"]` as a mapping; values are read as YAML.
 
+    Args:
+        assignments: what was written.
+        option: the option of the command line that they were written with, for errors.
+        example: what could be written, for errors.
+
     Raises:
-        SpecError: no `=`, or text that is no YAML value.
+        SpecError: no `=`, text that is no YAML value, or a name twice.
     """
     result: dict[str, Any] = {}
     for assignment in assignments:
         name, equals, text = assignment.partition("=")
         if not equals or not name.strip() or not text.strip():
             raise SpecError(
-                f"Expected -p key=value, got {cut(assignment)!r}. Write for example -p coreset_ratio=0.01, and null "
-                "for no value."
+                f"Expected {option} key=value, got {cut(assignment)!r}. Write for example {option} {example}, and "
+                "null for no value."
             )
         if name.strip() in result:
-            raise SpecError(f"Expected {name.strip()} once, got it twice. Leave one -p {name.strip()}=... out.")
+            raise SpecError(f"Expected {name.strip()} once, got it twice. Leave one {option} {name.strip()}=... out.")
         try:
             result[name.strip()] = parse_yaml(text)
         except yaml.YAMLError:
             raise SpecError(
-                f"Expected a value in -p {cut(assignment)!r}, got text that is not YAML. Quote it."
+                f"Expected a value in {option} {cut(assignment)!r}, got text that is not YAML. Quote it."
             ) from None
     return result
 

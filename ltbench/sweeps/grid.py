@@ -133,11 +133,16 @@ def parse_values(assignments: Iterable[str]) -> dict[str, list[Any]]:
     """Return `["coreset_ratio=0.1,0.01", "layers=[2,3],[3]"]` as hyper-parameter -> values to try.
 
     Raises:
-        SpecError: no `=`, or a value that is no YAML.
+        SpecError: no `=`, a value that is no YAML, or a name twice.
     """
     found: dict[str, list[Any]] = {}
     for assignment in assignments:
         name, equals, text = assignment.partition("=")
+        if name.strip() in found:
+            raise SpecError(
+                f"Expected {name.strip()} once, got it twice. Write the values to try side by side: "
+                f"-p {name.strip()}=VALUE,VALUE."
+            )
         pieces = _split_outside_brackets(text) if equals else [text]
         found[name.strip()] = [
             value for piece in pieces for value in parse_assignments([f"{name}{equals}{piece}"]).values()

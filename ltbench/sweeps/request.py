@@ -81,7 +81,7 @@ class SweepRequest:
         chosen = name or self.grid.executor
         values = dict(self.grid.options) if chosen == self.grid.executor else {}
         values |= {"workers": workers} if workers is not None else {}
-        for key, value in parse_assignments(options).items():
+        for key, value in parse_assignments(options, "-x", "memory=4GB").items():
             values = _set(values, key.split("."), value)
         return make_executor(chosen, values)
 

@@ -20,8 +20,15 @@ pytestmark = pytest.mark.skipif(
 )
 
 GRID = ("--methods", "counted", "--splits", "parts_full,parts_step2", "--seeds", "0-2")
-SLURM = ("--executor", "slurm", "-x", "partition=main", "-x", "cpus=1", "-x", "memory=500MiB", "-x", "time=10min")
 WAIT = ("-x", "wait=true")
+
+
+def _slurm(memory: str) -> tuple[str, ...]:
+    """Return the options of tasks of one core and this much memory."""
+    return ("--executor", "slurm", "-x", "partition=main", "-x", "cpus=1", "-x", f"memory={memory}", "-x", "time=10min")
+
+
+SLURM = _slurm("500MiB")
 
 
 @pytest.fixture(scope="module")
@@ -56,22 +63,24 @@ def _tasks(*states: str) -> list[str]:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
 
 
-def _running_task(there: Home) -> str:
+def _running_task(there: Home, sweep: subprocess.Popen[str]) -> str:
     """Return the id of a task, once every task that runs is at work, which is until the tests wake it."""
-    _wait_for(lambda: there.executions and len(there.executions) == len(_tasks("RUNNING")))
+    _wait_for(lambda: there.executions and len(there.executions) == len(_tasks("RUNNING")), sweep)
     return _tasks("RUNNING")[0]
 
 
-def _wake_others(there: Home, stopped: str) -> None:
+def _wake_others(there: Home, sweep: subprocess.Popen[str], stopped: str) -> None:
     """Let the tasks end their work, once one that was stopped is over."""
-    _wait_for(lambda: stopped not in _tasks("RUNNING", "COMPLETING"))
+    _wait_for(lambda: stopped not in _tasks("RUNNING", "COMPLETING"), sweep)
     (there.folder / "awake").touch()
 
 
-def _wait_for(is_so: Callable[[], object], seconds: float = 90) -> None:
+def _wait_for(is_so: Callable[[], object], sweep: subprocess.Popen[str], seconds: float = 90) -> None:
+    """Wait until something is so of a sweep that is under way."""
     deadline = time.monotonic() + seconds
     while not is_so():
-        assert time.monotonic() < deadline
+        assert sweep.poll() is None, f"the sweep ended before: {sweep.communicate()}"
+        assert time.monotonic() < deadline, f"not so after {seconds} seconds"
         time.sleep(0.1)
 
 
@@ -81,9 +90,9 @@ def test_a_cancelled_task_is_resumed_and_nothing_else_repeated(there: Home, monk
     (there.folder / "executions").unlink()
     monkeypatch.setenv("SWEEP_NAP", "300")
     sweep = there.start("sweep", *GRID, *SLURM, *WAIT)
-    task = _running_task(there)
+    task = _running_task(there, sweep)
     subprocess.run(["scancel", task], check=True)
-    _wake_others(there, task)
+    _wake_others(there, sweep, task)
     _, err = sweep.communicate(timeout=300)
     assert sweep.returncode == 1
     assert "its job ended before it was done" in err
@@ -99,12 +108,12 @@ def test_a_cancelled_task_is_resumed_and_nothing_else_repeated(there: Home, monk
 def test_a_task_that_slurm_starts_again_goes_on(there: Home, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
     monkeypatch.setenv("SWEEP_NAP", "300")
     sweep = there.start("sweep", "-m", "counted", "-s", "parts_full", *SLURM, *WAIT)
-    task = _running_task(there)
+    task = _running_task(there, sweep)
     if how == "requeued":
         subprocess.run(["scontrol", "requeue", task], check=True)
     else:
         subprocess.run(["scancel", "--signal=USR2", task], check=True)
-    _wake_others(there, task)
+    _wake_others(there, sweep, task)
     _, err = sweep.communicate(timeout=400)
     assert sweep.returncode == 0, err
     assert len(there.executions) == 2
@@ -113,9 +122,9 @@ def test_a_task_that_slurm_starts_again_goes_on(there: Home, monkeypatch: pytest
 
 def test_features_come_first_and_the_rest_depends_on_them(there: Home) -> None:
     grid = ("-m", "patchcore", "-s", "parts_full,parts_step2", "--preset", "offline")
-    small = ("-p", "weights=random", "-p", "coreset_ratio=0.1,0.2", "-x", "memory=3GB")
-    sweep = there.start("sweep", *grid, *SLURM, *small, *WAIT)
-    _wait_for(_dependency, 120)
+    small = ("-p", "weights=random", "-p", "coreset_ratio=0.1,0.2")
+    sweep = there.start("sweep", *grid, *_slurm("3GB"), *small, *WAIT)
+    _wait_for(_dependency, sweep, 120)
     _, err = sweep.communicate(timeout=400)
     assert sweep.returncode == 0, err
     assert len(_numbers(there.results)) == 4

@@ -67,6 +67,8 @@ def test_values_of_hyper_parameters() -> None:
     }
     with pytest.raises(SpecError, match="key=value"):
         parse_values(["a"])
+    with pytest.raises(SpecError, match="-p a=VALUE,VALUE"):
+        parse_values(["a=1", "b=2", "a=3"])
 
 
 def _requests(**content: Any) -> list[Request]:
@@ -253,6 +255,10 @@ def test_the_options_of_executors_are_merged(tmp_path: Path) -> None:
     assert (values["partition"], values["gpus"], values["workers"]) == ("cpu", 1, 3)
     assert values["methods"]["mean_image"]["time"] == "2h"
     assert values["methods"]["mean_image"]["memory"] == "2GB"
+    with pytest.raises(SpecError, match=r"gpus once, got it twice\. Leave one -x gpus="):
+        request.executor(None, None, ["gpus=1", "gpus=2"])
+    with pytest.raises(SpecError, match=r"Expected -x key=value.*-x memory=4GB"):
+        request.executor(None, None, ["gpus"])
     assert request.executor("local", None, []).model_dump() == {"workers": None}  # type: ignore[attr-defined]
 
 
