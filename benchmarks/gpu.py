@@ -32,11 +32,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ltbench.blocks import device as blocks
-from ltbench.blocks.features.backbones import Backbone, Precision, load_backbone, reproducible
+from ltbench.blocks.features.backbones import Backbone, load_backbone
 from ltbench.blocks.features.extractor import FeatureExtractor, Load
 from ltbench.blocks.features.transformers import load_transformer
 from ltbench.blocks.memory_bank.coreset import greedy_coreset
 from ltbench.blocks.memory_bank.device_search import DeviceRows
+from ltbench.blocks.switches import Precision, reproducible
 from ltbench.contract.parameters import resolve
 from ltbench.contract.registry import method_class, presets
 from ltbench.datasets.arrays import ArrayImages

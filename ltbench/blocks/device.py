@@ -8,15 +8,22 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing
+from functools import partial
+from itertools import islice
 from math import prod
+from typing import TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ltbench.blocks.switches import reproducible
 from ltbench.errors import SpecError
+
+T = TypeVar("T")
 
 BATCHED: tuple[str, ...] = ("cuda",)
 """Kinds of devices that take images in batches. A CPU takes one after the other; tests add it here."""
@@ -24,9 +31,14 @@ BATCHED: tuple[str, ...] = ("cuda",)
 BATCH = 32
 """Images that go together, unless `VARIABLE` says otherwise."""
 
+LOOK_AHEAD = 4
+"""Batches' worth of images that need no batch, being done already, after which one goes with what it has."""
+
 VARIABLE = "LTBENCH_DEVICE_BATCH"
 
-Waiting = Callable[[], tuple[NDArray[np.float32], ...]]
+Arrays = tuple[NDArray[np.float32], ...]
+
+Waiting = Callable[[], Arrays]
 """Waits for arrays on their way from a device and returns them; any number of times, from any thread."""
 
 
@@ -72,7 +84,7 @@ def download(tensors: Sequence[Tensor]) -> Waiting:
     shapes = [tuple(tensor.shape) for tensor in tensors]
     guard = threading.Lock()
 
-    def wait() -> tuple[NDArray[np.float32], ...]:
+    def wait() -> Arrays:
         nonlocal event
         with guard:
             if event is not None:
@@ -83,6 +95,64 @@ def download(tensors: Sequence[Tensor]) -> Waiting:
         return tuple(_shaped(part, shape) for part, shape in zip(parts, shapes, strict=True))
 
     return wait
+
+
+def through(
+    rows: Iterable[tuple[NDArray[np.generic], ...]],
+    network: Callable[[list[Tensor]], Sequence[Tensor]],
+    device: torch.device,
+) -> Iterator[Waiting]:
+    """Send arrays through a network, in batches of one shape, the last one padded with zeros.
+
+    Args:
+        rows: the arrays of one image after the other; those at one place have one shape and type.
+        network: makes arrays (B, ...) of those at each place, (B, ...), on the device and of each image by itself; it
+            is called without gradients.
+        device: one that takes batches.
+
+    Yields:
+        For each image what waits for its arrays and returns them; any thread may call it.
+    """
+    iterator, batch = iter(rows), batch_of(device)
+    while group := tuple(islice(iterator, batch)):
+        sent = []
+        for arrays in zip(*group, strict=True):
+            padded = np.zeros((batch, *arrays[0].shape), arrays[0].dtype)
+            np.stack(arrays, out=padded[: len(arrays)])
+            sent.append(upload(padded, device))
+        with torch.inference_mode(), reproducible(device):
+            waiting = download(network(sent))
+        yield from (partial(_of, waiting, place) for place in range(len(group)))
+
+
+def groups(
+    waits: Generator[Callable[[], T], None, None], size: int, is_work: Callable[[T], bool]
+) -> Iterator[tuple[list[T], Exception | None]]:
+    """Yield what is waited for in groups, in order, and the error that ended them, if any.
+
+    Args:
+        waits: give each item, or wait for it.
+        size: how much work a group has. One ends earlier, with what it has, behind `LOOK_AHEAD * size` items.
+        is_work: whether an item is work for the device, and not done already.
+    """
+    group: list[T] = []
+    with closing(waits) as waiting:
+        for wait in waiting:
+            try:
+                group.append(wait())
+            except Exception as error:  # noqa: BLE001 - whoever takes the group raises it where it belongs
+                yield group, error
+                return
+            if sum(map(is_work, group)) == size or len(group) == LOOK_AHEAD * size:
+                yield group, None
+                group = []
+    if group:
+        yield group, None
+
+
+def _of(waiting: Waiting, place: int) -> Arrays:
+    """Wait for a batch, and return the arrays of one of its images."""
+    return tuple(array[place] for array in waiting())
 
 
 def _shaped(part: NDArray[np.float32], shape: tuple[int, ...]) -> NDArray[np.float32]:

@@ -11,9 +11,15 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
 import torch
+
+from ltbench.blocks.threads import torch_on_one_thread
+
+Precision = Literal["float32", "tf32", "bf16"]
+"""What a backbone computes in: "float32" in full; "tf32", products of float32 rounded to 10 bits, on CUDA; "bf16",
+convolutions and products in bfloat16. What it gives is float32 in any case."""
 
 Switch = tuple[Any, str, Any]
 """What holds a switch, its name, and the value to put back."""
@@ -98,3 +104,11 @@ fixed_algorithms = _Turned(_fixed_algorithms)
 tf32 = _Turned(_tf32)
 """`with tf32():` lets CUDA round the factors of float32 products to 10 bits; otherwise as `full_float32`, which may be
 nested in it but not be shared with it by another thread."""
+
+
+@contextmanager
+def reproducible(device: torch.device, precision: Precision = "float32") -> Iterator[None]:
+    """Let a result depend on its input alone: one thread on a CPU, fixed algorithms on CUDA; full float32, or TF32."""
+    products = tf32() if precision == "tf32" else full_float32()
+    with products, torch_on_one_thread() if device.type == "cpu" else fixed_algorithms():
+        yield

@@ -17,7 +17,7 @@ from ltbench.blocks.switches import fixed_algorithms, full_float32
 # Each combination in a child of its own: some of torch's switches cannot be turned back to how they start.
 SCRIPT = """
 import itertools, os, torch
-from ltbench.blocks.features.backbones import reproducible
+from ltbench.blocks.switches import reproducible
 b = torch.backends
 PLACES = {"all": b, "cudnn": b.cudnn, "conv": b.cudnn.conv, "rnn": b.cudnn.rnn, "matmul": b.cuda.matmul,
           "cpu conv": b.mkldnn.conv, "cpu matmul": b.mkldnn.matmul}

@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from ltbench.blocks import device as blocks
-from ltbench.blocks.features.backbones import Precision
 from ltbench.blocks.features.extractor import FeatureExtractor
 from ltbench.blocks.features.store import DiskFeatureStore
 from ltbench.blocks.memory_bank.device_search import DeviceRows
 from ltbench.blocks.memory_bank.neighbours import NearestNeighbours
+from ltbench.blocks.switches import Precision
 from ltbench.contract.parameters import resolve
 from ltbench.contract.registry import method_class, presets
 from ltbench.core import Prediction

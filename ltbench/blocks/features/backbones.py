@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,16 +15,12 @@ from ltbench.blocks.features import weights as sources
 from ltbench.blocks.features.packaged_vit import named_state
 from ltbench.blocks.features.pyramids import facts_of, feature_network
 from ltbench.blocks.networks.timm_alone import timm
-from ltbench.blocks.switches import fixed_algorithms, full_float32, tf32
+from ltbench.blocks.switches import Precision, reproducible
 from ltbench.blocks.threads import torch_on_one_thread
 from ltbench.core import sha256_of
 from ltbench.errors import ContractError, SpecError
 
 PRETRAINED, RANDOM = sources.PRETRAINED, sources.RANDOM
-
-Precision = Literal["float32", "tf32", "bf16"]
-"""What a backbone computes in: "float32" in full; "tf32", products of float32 rounded to 10 bits, on CUDA; "bf16",
-convolutions and products in bfloat16. What it gives is float32 in any case."""
 
 
 class Backbone:
@@ -223,11 +218,3 @@ def check_device(device: str, precision: Precision = "float32") -> None:
         raise SpecError(f"Expected a CUDA device for {device!r}, got none that torch can use. Choose the device cpu.")
     if kind == "cpu" and precision == "tf32":
         raise SpecError("Expected a CUDA device for TF32, got the CPU. Choose --precision bf16, or float32 (default).")
-
-
-@contextmanager
-def reproducible(device: torch.device, precision: Precision = "float32") -> Iterator[None]:
-    """Let a result depend on its input alone: one thread on a CPU, fixed algorithms on CUDA; full float32, or TF32."""
-    products = tf32() if precision == "tf32" else full_float32()
-    with products, torch_on_one_thread() if device.type == "cpu" else fixed_algorithms():
-        yield

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import closing
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,17 +10,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ltbench.blocks.device import Waiting, download, upload
-from ltbench.blocks.features.backbones import Backbone, reproducible
+from ltbench.blocks.device import Waiting, download, groups, upload
+from ltbench.blocks.features.backbones import Backbone
+from ltbench.blocks.switches import reproducible
 
 Maps = tuple[NDArray[np.float32], ...]
 """The features of one image: a map (C, h, w), or tokens (T, C), for each layer."""
 
 Then = Callable[[list[Tensor]], Sequence[Tensor]]
 """Makes of a batch's levels, (B, ...) each, what a method wants of every image, (B, ...) each, on the same device."""
-
-LOOK_AHEAD = 4
-"""Batches' worth of images that need no batch, being done already, after which one goes with what it has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +73,7 @@ def batches(
         then: what follows; None where the levels themselves are wanted.
     """
     last: Batch | None = None
-    for found, error in _groups(images, backbone.batch):
+    for found, error in groups(images, backbone.batch, lambda one: one.done is None):
         batch = _launch(backbone, found, then) if found else None
         if last is not None:
             yield last
@@ -87,25 +84,6 @@ def batches(
             raise error
     if last is not None:
         yield last
-
-
-def _groups(
-    images: Generator[Callable[[], Found], None, None], size: int
-) -> Iterator[tuple[list[Found], Exception | None]]:
-    """Yield images until `size` of them are for the device, and the error that ended them, if any."""
-    group: list[Found] = []
-    with closing(images) as waiting:
-        for wait in waiting:
-            try:
-                group.append(wait())
-            except Exception as error:  # noqa: BLE001 - raised where it belongs, by `batches`
-                yield group, error
-                return
-            if sum(one.done is None for one in group) == size or len(group) == LOOK_AHEAD * size:
-                yield group, None
-                group = []
-    if group:
-        yield group, None
 
 
 def _launch(backbone: Backbone, found: list[Found], then: Then | None) -> Batch:

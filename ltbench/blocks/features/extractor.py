@@ -6,10 +6,11 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from functools import cached_property, partial
 
-from ltbench.blocks.features.backbones import PRETRAINED, Backbone, Precision, load_backbone
+from ltbench.blocks.features.backbones import PRETRAINED, Backbone, load_backbone
 from ltbench.blocks.features.batches import Batch, Found, Then, batches
 from ltbench.blocks.features.batches import Maps as Maps
 from ltbench.blocks.features.room import check_room
+from ltbench.blocks.switches import Precision
 from ltbench.cores import ahead, in_order, usable_cores
 from ltbench.method import ImageSet, Runtime
 

@@ -10,7 +10,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from ltbench.blocks.features.backbones import Precision
+from ltbench.blocks.switches import Precision
 from ltbench.method import AddedLater, Probe
 
 Backbone = Annotated[str, Field(description="timm's name"), Probe("tf_efficientnet_lite1")]

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property, partial
-from itertools import chain, islice
+from itertools import chain
 from pathlib import Path
 from typing import TypeVar
 
@@ -18,12 +18,13 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from numpy.typing import NDArray
 
-from ltbench.blocks.device import Waiting, download, upload
-from ltbench.blocks.features.backbones import Backbone, Precision, load_backbone, reproducible
+from ltbench.blocks.device import Waiting, through
+from ltbench.blocks.features.backbones import load_backbone
 from ltbench.blocks.features.batches import Found, Maps
 from ltbench.blocks.features.extractor import FeatureExtractor, Load
 from ltbench.blocks.networks.attention import Grid
 from ltbench.blocks.scratch import reserved
+from ltbench.blocks.switches import Precision
 from ltbench.blocks.threads import torch_on_one_thread
 from ltbench.core import Prediction, sha256_of
 from ltbench.cores import in_order, usable_cores
@@ -163,30 +164,16 @@ def predict_images(extractor: TokenExtractor, images: ImageSet, network: Heads, 
             made = network([torch.tensor(level[None], device=backbone.device) for level in tokens])
             return _scored([array[0].cpu().numpy() for array in made], score)
 
-    def finish(made: Callable[[], Tokens], place: int) -> Tokens:
+    def finish(wait: Waiting) -> Tokens:
         with torch.inference_mode(), torch_on_one_thread():
-            return _scored([array[place] for array in made()], score)
+            return _scored(list(wait()), score)
 
     if backbone.batch:
-        batches = _batched(extractor.extract(images), network, backbone)
-        results = in_order((partial(finish, *one) for one in batches), usable_cores())
+        waits = through(extractor.extract(images), network, backbone.device)
+        results = in_order((partial(finish, wait) for wait in waits), usable_cores())
     else:
         results = in_order((partial(task, tokens) for tokens in extractor.extract(images)), backbone.workers)
     return gathered(results, len(images), images.size)
-
-
-def _batched(tokens: Iterable[Tokens], network: Heads, backbone: Backbone) -> Iterator[tuple[Waiting, int]]:
-    """Yield, for each image, what waits for the batch that it is in, and its place there."""
-    iterator = iter(tokens)
-    while group := tuple(islice(iterator, backbone.batch)):
-        levels = []
-        for parts in zip(*group, strict=True):
-            padded = np.zeros((backbone.batch, *parts[0].shape), np.float32)
-            np.stack(parts, out=padded[: len(parts)])
-            levels.append(upload(padded, backbone.device))
-        with torch.inference_mode(), reproducible(backbone.device):
-            waiting = download(network(levels))
-        yield from ((waiting, place) for place in range(len(group)))
 
 
 def _scored(made: list[NDArray[np.float32]], score: Score) -> Tokens:

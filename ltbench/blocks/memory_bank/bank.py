@@ -12,7 +12,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ltbench.blocks.features.backbones import Precision as BackbonePrecision
 from ltbench.blocks.features.batches import Maps, Then
 from ltbench.blocks.features.extractor import FeatureExtractor
 from ltbench.blocks.features.patches import Grid, Patches, official, official_patches, pooled, pooled_patches
@@ -30,6 +29,7 @@ from ltbench.blocks.memory_bank.neighbours import Found, NearestNeighbours
 from ltbench.blocks.memory_bank.projection import project
 from ltbench.blocks.memory_bank.rows import Precision, Rows, in_memory, new_rows
 from ltbench.blocks.references import Chosen
+from ltbench.blocks.switches import Precision as BackbonePrecision
 from ltbench.core import Prediction
 from ltbench.errors import ContractError, SpecError
 from ltbench.method import ImageSet, Runtime

@@ -9,9 +9,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ltbench.blocks.features.backbones import reproducible
 from ltbench.blocks.memory_bank.measuring import LONGEST, gamma, tiny
 from ltbench.blocks.memory_bank.rows import Rows, windows
+from ltbench.blocks.switches import reproducible
 
 QUERIES = 4096
 """Queries that are searched together; the last ones are padded, so that every product has one shape."""

@@ -11,10 +11,10 @@ import torch
 from numpy.typing import NDArray
 
 from ltbench.blocks.device import batch_of, upload
-from ltbench.blocks.features.backbones import reproducible
 from ltbench.blocks.features.patches import Patches
 from ltbench.blocks.memory_bank.coreset import random_projection
 from ltbench.blocks.memory_bank.rows import Rows, new_rows
+from ltbench.blocks.switches import reproducible
 from ltbench.cores import in_order
 
 ROWS = 16384

@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ltbench.blocks.features.backbones import reproducible
 from ltbench.blocks.features.weights import state_sha256
+from ltbench.blocks.switches import reproducible
 from ltbench.blocks.vision_language.clip_network import Clip
 from ltbench.blocks.vision_language.maps import check_windows
 from ltbench.blocks.vision_language.reading import LAST, Grid, Reading, Views, window_places

@@ -9,13 +9,14 @@ import pytest
 from numpy.typing import NDArray
 
 from ltbench.blocks import device
-from ltbench.blocks.features.backbones import Precision, load_backbone
+from ltbench.blocks.features.backbones import load_backbone
 from ltbench.blocks.features.batches import Maps
 from ltbench.blocks.features.extractor import FeatureExtractor
 from ltbench.blocks.features.room import device_bytes, why_no_room
 from ltbench.blocks.features.store import DiskFeatureStore
 from ltbench.blocks.features.tokens import TokenExtractor, aligned
 from ltbench.blocks.features.transformers import load_transformer
+from ltbench.blocks.switches import Precision
 from ltbench.datasets.arrays import ArrayImages
 from ltbench.errors import SpecError
 from ltbench.method import Runtime
