@@ -36,6 +36,11 @@ def upsample(grids: NDArray[np.floating], size: tuple[int, int], *, align_corner
     return _product(_bilinear(size[0], height, align_corners), grids, _bilinear(size[1], width, align_corners))
 
 
+def at_size(anomaly_map: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
+    """Return a map (h, w) at a size (height, width): resized as by `upsample`, or itself where it has that size."""
+    return anomaly_map if anomaly_map.shape == size else upsample(anomaly_map, size)
+
+
 def smooth(maps: NDArray[np.floating], sigma: float) -> NDArray[np.float32]:
     """Smooth maps with scipy.ndimage.gaussian_filter (cut off at 4 sigma, edges reflected).
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import repeat
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, Self, cast
+from typing import Annotated, ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -15,10 +16,10 @@ from PIL import Image
 from pydantic import Field
 from torch import Tensor
 
+from ltbench.blocks.each_image import each_image, readers
 from ltbench.blocks.features.settings import Backbone, Weights
 from ltbench.blocks.pixels import resized
 from ltbench.blocks.state import load_state, packed, save_state, unpacked
-from ltbench.blocks.threads import torch_on_one_thread
 from ltbench.blocks.training import loop as training
 from ltbench.blocks.training.draws import Draws
 from ltbench.blocks.training.estimate import phases, training_bytes
@@ -26,7 +27,6 @@ from ltbench.blocks.training.learner import Learner, Schedule, Shard
 from ltbench.blocks.training.rates import LaggedCosine
 from ltbench.blocks.training.settings import BatchSize
 from ltbench.core import Prediction
-from ltbench.cores import in_order
 from ltbench.errors import SpecError
 from ltbench.method import ImageCounts, ImageSet, MemoryEstimate, Method, MethodInfo, Probe, Runtime
 
@@ -168,9 +168,9 @@ class CutPaste:
         """Return images at the network's side; they stay in memory, as each is altered anew in every epoch."""
         return [resized(image, self.side) for image in images]
 
-    def _tensor(self, images: NDArray[np.uint8]) -> Tensor:
-        pixels = torch.tensor(images, device=self._device).permute(0, 3, 1, 2)
-        return (pixels / 255 - self._mean) / self._std
+    def _normalised(self, images: Tensor) -> Tensor:
+        """Return images (B, S, S, 3) as the network sees them, (B, 3, S, S)."""
+        return (images.permute(0, 3, 1, 2) / 255 - self._mean) / self._std
 
     def altered(self, image: NDArray[np.uint8], draws: Draws) -> list[NDArray[np.uint8]]:
         """Return the samples of one image (H, W, 3), one a class, the unaltered one first."""
@@ -199,7 +199,7 @@ class CutPaste:
         labels = torch.arange(len(samples[0]), device=self._device).repeat_interleave(len(samples))
         frozen = self.weights != "random" and shard.step < self.frozen_updates
         with torch.set_grad_enabled(not frozen):
-            embeddings = self.network_.embed(self._tensor(np.stack(blocks)))
+            embeddings = self.network_.embed(self._normalised(torch.tensor(np.stack(blocks), device=self._device)))
         return F.cross_entropy(self.network_.classify(embeddings), labels)
 
     def _embed_training(self, train: ImageSet) -> None:
@@ -214,15 +214,14 @@ class CutPaste:
         }
 
     def _embeddings(self, images: ImageSet) -> NDArray[np.float32]:
-        """Return the pooled features of images (N, C), each alone and on one thread."""
+        """Return the pooled features of images (N, C), each of its image alone."""
         self.network_.eval()
-        workers = torch.get_num_threads() if self._device.type == "cpu" else 1
-        return np.stack(list(in_order((partial(self._embedding, image) for image in images), workers)))
 
-    def _embedding(self, image: NDArray[np.uint8]) -> NDArray[np.float32]:
-        with torch_on_one_thread(), torch.inference_mode():
-            found = self.network_.embed(self._tensor(resized(image, self.side)[None]))
-        return cast(NDArray[np.float32], found[0].cpu().numpy())
+        def embed(rows: list[Tensor]) -> list[Tensor]:
+            return [self.network_.embed(self._normalised(rows[0]))]
+
+        rows = readers(images, partial(resized, side=self.side))
+        return np.stack([embedding for (embedding,) in each_image(rows, repeat(embed), tuple, self._device)])
 
 
 METHOD: type[Method] = CutPaste

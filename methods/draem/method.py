@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
+from ltbench.blocks.each_image import each_image, gathered, readers
 from ltbench.blocks.features.backbones import check_device
 from ltbench.blocks.features.tokens import stack_on_disk
-from ltbench.blocks.maps import upsample
+from ltbench.blocks.maps import at_size
 from ltbench.blocks.memory_bank.estimate import maps_bytes
 from ltbench.blocks.pixels import resized
 from ltbench.blocks.state import load_state, packed, save_state, unpacked
-from ltbench.blocks.threads import torch_on_one_thread
 from ltbench.blocks.training import loop as training
 from ltbench.blocks.training.estimate import kept_bytes, phases, training_bytes
 from ltbench.blocks.training.learner import Learner, Schedule, Shard
@@ -32,7 +32,7 @@ from ltbench.errors import SpecError
 from ltbench.method import AddedLater, ImageCounts, ImageSet, MemoryEstimate, Method, MethodInfo, Probe, Runtime
 
 from .losses import SsimRange, total_loss
-from .net import Draem, image_score
+from .net import Draem, scored
 from .synthesis import Example, Synthesis
 from .textures import PROCEDURAL, TRAIN, Pictures, Procedural, Textures, described, read_texture, texture_files
 
@@ -152,13 +152,18 @@ class DRAEM:
         Raises:
             SpecError: with `per_category`, a category that no training image has.
         """
-        networks = [self._network_of(name).eval() for name in self._categories(images)]
-        maps, scores = np.empty((len(images), *images.size), np.float32), np.empty(len(images), np.float32)
-        tasks = (partial(self._score, image, network) for image, network in zip(images, networks, strict=True))
-        workers = torch.get_num_threads() if self._device.type == "cpu" else 1
-        for index, (score, anomaly_map) in enumerate(in_order(tasks, workers)):
-            scores[index], maps[index] = score, anomaly_map
-        return Prediction(scores, maps)
+        names = self._categories(images)
+        networks = {
+            name: partial(scored, self._network_of(name).eval(), self.pool_side) for name in dict.fromkeys(names)
+        }
+        places = sorted(range(len(names)), key=names.__getitem__)  # those of one network follow one another
+        results = each_image(
+            readers(images, partial(_pixels, self.side), places),
+            (networks[names[place]] for place in places),
+            lambda made: (float(made[0]), at_size(made[1], images.size)),
+            self._device,
+        )
+        return gathered(results, len(images), images.size, places)
 
     def save(self, folder: Path) -> None:
         """Write the hyper-parameters, the networks and the categories that they are of."""
@@ -274,15 +279,10 @@ class DRAEM:
         rebuilt, logits = network(altered)
         return total_loss(rebuilt, logits, clean, mask, self.ssim_range)
 
-    def _score(self, image: NDArray[np.uint8], network: Draem) -> tuple[float, NDArray[np.float32]]:
-        """Return the score and the map (H, W) of an image."""
-        pixels = _batch([resized(image, self.side).astype(np.float32) / np.float32(255)], self._device)
-        with torch.inference_mode(), torch_on_one_thread():
-            abnormal = torch.softmax(network(pixels)[1], dim=1)[:, 1]
-            score = image_score(abnormal, self.pool_side).item()
-        anomaly_map: NDArray[np.float32] = abnormal[0].cpu().numpy()
-        size = image.shape[:2]
-        return score, anomaly_map if anomaly_map.shape == size else upsample(anomaly_map, (size[0], size[1]))
+
+def _pixels(side: int, image: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Return an image at the networks' size, (S, S, 3) in [0, 1]."""
+    return resized(image, side).astype(np.float32) / np.float32(255)
 
 
 def _batch(images: list[NDArray[np.float32]], device: torch.device) -> Tensor:

@@ -152,6 +152,12 @@ def image_score(abnormal: Tensor, pool_side: int) -> Tensor:
     return averaged.amax(dim=(1, 2, 3))
 
 
+def scored(network: Draem, pool_side: int, rows: list[Tensor]) -> list[Tensor]:
+    """Return the scores (B,) and maps (B, H, W) of images (B, H, W, 3) in [0, 1], for `each_image`."""
+    abnormal = torch.softmax(network(rows[0].permute(0, 3, 1, 2))[1], dim=1)[:, 1]
+    return [image_score(abnormal, pool_side), abnormal]
+
+
 def _encoded(blocks: nn.ModuleList, x: Tensor) -> Sequence[Tensor]:
     """Return what each block makes, with a maximum over 2x2 pixels before all but the first."""
     found: list[Tensor] = []

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self
 
@@ -13,12 +15,14 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
+from ltbench.blocks.device import Arrays
+from ltbench.blocks.each_image import each_image, gathered, readers
 from ltbench.blocks.features.pyramids import map_shapes
 from ltbench.blocks.features.settings import Backbone, SmoothingSigma, Weights
 from ltbench.blocks.maps import upsample_and_smooth
 from ltbench.blocks.memory_bank.estimate import maps_bytes
 from ltbench.blocks.state import load_state, packed, save_state, unpacked
-from ltbench.blocks.threads import torch_on_one_thread
+from ltbench.blocks.switches import reproducible
 from ltbench.blocks.training import loop as training
 from ltbench.blocks.training.estimate import FLOAT, phases, training_bytes
 from ltbench.blocks.training.learner import Learner, Schedule, Shard
@@ -38,6 +42,7 @@ UNIFIED = ""
 """What stands for a category where one network serves all."""
 
 Images = NDArray[np.uint8]
+Map = NDArray[np.float32]
 
 LEVELS = (1, 2, 3)
 """The trunk's stages among timm's levels."""
@@ -109,19 +114,15 @@ class RegAD:
         """Score places by their Mahalanobis distance from the category's Gaussian, an image by its map's maximum."""
         if images.size != self.size_:
             raise SpecError(f"Expected images of {self.size_} pixels as in training, got {images.size}. Fit it anew.")
-        maps = np.empty((len(images), *images.size), np.float32)
-        order = np.array(images.categories)
-        for category in dict.fromkeys(images.categories):
+        names = images.categories
+        for category in names:
             if category not in self.supports_:
                 raise SpecError(
                     f"Expected a category of the training images, got {category!r}. It has no supports: train on it."
                 )
-            gaussians, network = self._gaussians(category), self._network_of(category)
-            own = np.flatnonzero(order == category)
-            tasks = (partial(self._map, gaussians, network, images[index]) for index in own.tolist())
-            for index, found in zip(own.tolist(), in_order(tasks, self._workers), strict=True):
-                maps[index] = found
-        return Prediction(maps.max(axis=(1, 2)), maps)
+        own = {name: [place for place, other in enumerate(names) if other == name] for name in dict.fromkeys(names)}
+        results = chain.from_iterable(self._scored(images, name, places) for name, places in own.items())
+        return gathered(results, len(images), images.size, chain.from_iterable(own.values()))
 
     def save(self, folder: Path) -> None:
         """Write the hyper-parameters, the networks and the supports of each category."""
@@ -189,7 +190,6 @@ class RegAD:
         if size[0] != size[1]:
             raise SpecError(f"Expected square images, which quarter turns keep, got {size}. Take another protocol.")
         self._device, self.size_ = torch.device(device), size
-        self._workers = torch.get_num_threads() if self._device.type == "cpu" else 1
         self.networks_, self.supports_ = {}, {}
         if self.normalise:
             self._mean, self._std = (colour.to(self._device) for colour in colours_of(self.backbone))
@@ -256,25 +256,35 @@ class RegAD:
         """Return the Gaussians of a category's augmented supports."""
         network = self._network_of(category)
         pixels = torch.tensor(self.supports_[category], device=self._device).permute(0, 3, 1, 2) / 255
-        with torch_on_one_thread(), torch.inference_mode():
+
+        def sampled(group: Tensor) -> Tensor:
+            with reproducible(self._device), torch.inference_mode():
+                return self._features(network, group)
+
+        with reproducible(self._device), torch.inference_mode():
             shown = torch.cat(list(versions(pixels)))
-        tasks = (partial(self._features, network, group) for group in torch.split(shown, GROUP))
-        samples = torch.cat(list(in_order(tasks, self._workers)))
-        with torch_on_one_thread(), torch.inference_mode():
+        tasks = (partial(sampled, group) for group in torch.split(shown, GROUP))  # all of one size
+        samples = torch.cat(list(in_order(tasks, torch.get_num_threads() if self._device.type == "cpu" else 1)))
+        with reproducible(self._device), torch.inference_mode():
             return PlaceGaussians.fit(samples, self.ridge)
 
     def _features(self, network: Registration, pixels: Tensor) -> Tensor:
         """Return the features (B, P, C) of images (B, 3, H, W) in [0, 1], places row by row."""
-        with torch_on_one_thread(), torch.inference_mode():
-            return network.features(self._normalised(pixels)).flatten(2).transpose(1, 2).contiguous()
+        return network.features(self._normalised(pixels)).flatten(2).transpose(1, 2).contiguous()
 
-    def _map(self, gaussians: PlaceGaussians, network: Registration, image: Images) -> NDArray[np.float32]:
-        pixels = torch.tensor(image, device=self._device).permute(2, 0, 1)[None] / 255
-        features = self._features(network, pixels)[0]
-        with torch_on_one_thread(), torch.inference_mode():
-            distances = gaussians.distances(features).cpu().numpy()
-        grid = distances.reshape(self.size_[0] // 4, self.size_[1] // 4)
-        return upsample_and_smooth(grid, self.size_, self.smoothing_sigma)
+    def _scored(self, images: ImageSet, category: str, places: list[int]) -> Iterator[tuple[float, Map]]:
+        """Yield the score and the map of a category's images."""
+        gaussians, network = self._gaussians(category), self._network_of(category)
+
+        def distances(rows: list[Tensor]) -> list[Tensor]:
+            return [gaussians.distances(self._features(network, (rows[0].permute(0, 3, 1, 2) / 255).contiguous()))]
+
+        def finish(made: Arrays) -> tuple[float, Map]:
+            grid = made[0].reshape(self.size_[0] // 4, self.size_[1] // 4)
+            found = upsample_and_smooth(grid, self.size_, self.smoothing_sigma)
+            return found.max(), found
+
+        return each_image(readers(images, places=places), repeat(distances), finish, self._device)
 
 
 METHOD: type[Method] = RegAD

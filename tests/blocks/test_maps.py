@@ -15,7 +15,7 @@ from scipy.ndimage import gaussian_filter
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from ltbench.blocks import maps as module
-from ltbench.blocks.maps import smooth, upsample, upsample_and_smooth
+from ltbench.blocks.maps import at_size, smooth, upsample, upsample_and_smooth
 from ltbench.errors import ContractError
 from tests.blocks.test_threads import blas_counts
 
@@ -88,6 +88,12 @@ def test_a_constant_stays_constant_and_zero_sigma_changes_nothing() -> None:
     maps = random_maps(2, 9, 9)
     np.testing.assert_array_equal(smooth(maps, 0.0), maps)
     np.testing.assert_array_equal(upsample_and_smooth(maps, (20, 20), 0.0), upsample(maps, (20, 20)))
+
+
+def test_a_map_of_the_size_is_left_as_it_is() -> None:
+    one = np.random.default_rng(0).random((6, 8), dtype=np.float32)
+    assert at_size(one, (6, 8)) is one
+    np.testing.assert_array_equal(at_size(one, (8, 6)), upsample(one, (8, 6)))
 
 
 def test_what_is_no_map() -> None:

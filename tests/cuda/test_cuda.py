@@ -34,13 +34,15 @@ METHODS: dict[str, dict[str, Any]] = {
     "patchcore": BANK | {"embed_dim": 32, "coreset_ratio": 0.5},
     "softpatch": BANK | {"embed_dim": 32, "coreset_ratio": 0.5},
     "padim": BANK | {"dimensions": 20},
-    **{name: {} for name in ("uniad", "rlr", "dinomaly")},
+    **{name: {} for name in ("uniad", "rlr", "dinomaly", "draem", "cutpaste", "regad")},
 }
 """Hyper-parameters; trained methods have a preset called `check`."""
 
 
-def images(count: int, seed: int = 0, side: int = 64) -> ArrayImages:
-    return ArrayImages(np.random.default_rng(seed).integers(0, 256, (count, side, side, 3), dtype=np.uint8))
+def images(count: int, seed: int = 0, side: int = 64, places: slice = slice(None)) -> ArrayImages:
+    """Return images of noise of two categories in turn, for methods that are told them."""
+    drawn = np.random.default_rng(seed).integers(0, 256, (count, side, side, 3), dtype=np.uint8)
+    return ArrayImages(drawn[places], ["ab"[index % 2] for index in range(count)[places]])
 
 
 def fitted(name: str, runtime: Runtime) -> Method:
@@ -55,16 +57,18 @@ def same(one: Prediction, other: Prediction) -> None:
     np.testing.assert_array_equal(one.maps, other.maps)
 
 
+def at(prediction: Prediction, places: slice) -> Prediction:
+    return Prediction(prediction.scores[places], prediction.maps[places])
+
+
 @pytest.mark.parametrize("name", METHODS)
 def test_one_seed_one_result_whatever_shares_the_batch(name: str, device: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(blocks.VARIABLE, "4")
-    method, test = fitted(name, Runtime(seed=3, device=device)), images(10, seed=1).images
-    whole = method.predict(ArrayImages(test))
-    same(fitted(name, Runtime(seed=3, device=device)).predict(ArrayImages(test)), whole)
-    turned = method.predict(ArrayImages(test[::-1]))
-    same(Prediction(turned.scores[::-1], turned.maps[::-1]), whole)
-    alone = method.predict(ArrayImages(test[5:6]))
-    same(alone, Prediction(whole.scores[5:6], whole.maps[5:6]))
+    method = fitted(name, Runtime(seed=3, device=device))
+    whole = method.predict(images(10, seed=1))
+    same(fitted(name, Runtime(seed=3, device=device)).predict(images(10, seed=1)), whole)
+    for places in (slice(None, None, -1), slice(5, 6), slice(3, None)):
+        same(method.predict(images(10, seed=1, places=places)), at(whole, places))
 
 
 @pytest.mark.parametrize("backbone", ["resnet18", "efficientnet_b0"])

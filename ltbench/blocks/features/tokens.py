@@ -9,7 +9,7 @@ import math
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property, partial
-from itertools import chain
+from itertools import chain, repeat
 from pathlib import Path
 from typing import TypeVar
 
@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from numpy.typing import NDArray
 
-from ltbench.blocks.device import Waiting, through
+from ltbench.blocks.each_image import Network, each_image, gathered
 from ltbench.blocks.features.backbones import load_backbone
 from ltbench.blocks.features.batches import Found, Maps
 from ltbench.blocks.features.extractor import FeatureExtractor, Load
@@ -27,7 +27,6 @@ from ltbench.blocks.scratch import reserved
 from ltbench.blocks.switches import Precision
 from ltbench.blocks.threads import torch_on_one_thread
 from ltbench.core import Prediction, sha256_of
-from ltbench.cores import in_order, usable_cores
 from ltbench.errors import SpecError
 from ltbench.method import ImageSet, Runtime
 
@@ -35,9 +34,6 @@ A = TypeVar("A", bound=np.generic)
 
 Tokens = tuple[NDArray[np.float32], ...]
 """The tokens of one image: (L, C) for each level, row by row."""
-
-Heads = Callable[[list[torch.Tensor]], Sequence[torch.Tensor]]
-"""A trained network: arrays (B, ...) of a batch's tokens, (B, L, C) a level, on the same device."""
 
 Score = Callable[[list[NDArray[np.float32]]], tuple[float, NDArray[np.float32]]]
 """The score and the map (H, W) of what a network made of one image."""
@@ -144,7 +140,7 @@ class TokenExtractor(FeatureExtractor):
         return found
 
 
-def predict_images(extractor: TokenExtractor, images: ImageSet, network: Heads, score: Score) -> Prediction:
+def predict_images(extractor: TokenExtractor, images: ImageSet, network: Network, score: Score) -> Prediction:
     """Score images, so that none depends on the others or on the number of threads.
 
     On a CPU they are scored one by one, several at a time. A device that takes batches has them in one shape, the last
@@ -157,42 +153,13 @@ def predict_images(extractor: TokenExtractor, images: ImageSet, network: Heads, 
         score: returns the score and the map (H, W) of what the network made of one image; called in several threads,
             as the network is on a CPU, each with one thread of torch and without gradients.
     """
-    backbone = extractor.backbone
-
-    def task(tokens: Tokens) -> Tokens:
-        with torch.inference_mode(), torch_on_one_thread():
-            made = network([torch.tensor(level[None], device=backbone.device) for level in tokens])
-            return _scored([array[0].cpu().numpy() for array in made], score)
-
-    def finish(wait: Waiting) -> Tokens:
-        with torch.inference_mode(), torch_on_one_thread():
-            return _scored(list(wait()), score)
-
-    if backbone.batch:
-        waits = through(extractor.extract(images), network, backbone.device)
-        results = in_order((partial(finish, wait) for wait in waits), usable_cores())
-    else:
-        results = in_order((partial(task, tokens) for tokens in extractor.extract(images)), backbone.workers)
+    rows = (partial(_ready, tokens) for tokens in extractor.extract(images))
+    results = each_image(rows, repeat(network), lambda made: score(list(made)), extractor.backbone.device)
     return gathered(results, len(images), images.size)
 
 
-def _scored(made: list[NDArray[np.float32]], score: Score) -> Tokens:
-    value, anomaly_map = score(made)
-    return np.array(value, np.float32), anomaly_map
-
-
-def gathered(results: Iterable[Tokens], count: int, size: tuple[int, int]) -> Prediction:
-    """Return the prediction that scores (), and maps (H, W), of one image after the other make.
-
-    Args:
-        results: a score and a map an image.
-        count: of the images.
-        size: (H, W).
-    """
-    scores, maps = np.empty(count, np.float32), np.empty((count, *size), np.float32)
-    for index, (value, anomaly_map) in enumerate(results):
-        scores[index], maps[index] = value, anomaly_map
-    return Prediction(scores, maps)
+def _ready(tokens: Tokens) -> Tokens:
+    return tokens
 
 
 def stack_on_disk(

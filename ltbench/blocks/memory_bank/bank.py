@@ -12,10 +12,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ltbench.blocks.each_image import gathered
 from ltbench.blocks.features.batches import Maps, Then
 from ltbench.blocks.features.extractor import FeatureExtractor
 from ltbench.blocks.features.patches import Grid, Patches, official, official_patches, pooled, pooled_patches
-from ltbench.blocks.features.tokens import gathered
 from ltbench.blocks.maps import tensor_maps, upsample_and_smooth
 from ltbench.blocks.memory_bank.coreset import (
     approximate_greedy_coreset,

@@ -106,34 +106,41 @@ def _dense(samples: np.ndarray, query: np.ndarray) -> list[float]:
 @pytest.mark.parametrize(("count", "channels"), [(22, 96), (44, 60), (44, 12)])
 def test_distances_are_those_of_the_dense_covariance(count: int, channels: int) -> None:
     samples, query = 3 * _random(count, 7, channels), 3 * _random(7, channels, seed=1)
-    found = PlaceGaussians.fit(samples).distances(query).numpy()
+    found = PlaceGaussians.fit(samples).distances(query[None])[0].numpy()
     assert found == pytest.approx(np.array(_dense(samples.double().numpy(), query.double().numpy())), rel=1e-4)
 
 
 def test_geometry_of_distances() -> None:
     samples = _random(22, 1, 64)
     gaussians = PlaceGaussians.fit(samples)
-    assert gaussians.distances(gaussians.mean).item() == 0
+    assert gaussians.distances(gaussians.mean[None]).item() == 0
     centred = (samples[:, 0] - samples[:, 0].mean(dim=0)).double()
     basis = torch.linalg.qr(centred.T)[0]
     outside = _random(64, seed=2).double()
     outside -= basis @ (basis.T @ outside)
     moved = gaussians.mean + 0.5 * (outside / outside.norm()).float()
-    assert gaussians.distances(moved).item() == pytest.approx(10 * 0.5, rel=1e-4), "nothing but the ridge there"
+    assert gaussians.distances(moved[None]).item() == pytest.approx(10 * 0.5, rel=1e-4), "nothing but the ridge there"
     shuffled = PlaceGaussians.fit(samples[torch.randperm(22, generator=torch.Generator().manual_seed(0))])
     query = _random(1, 64, seed=3)
-    assert shuffled.distances(query).item() == pytest.approx(gaussians.distances(query).item(), rel=1e-5)
+    assert shuffled.distances(query[None]).item() == pytest.approx(gaussians.distances(query[None]).item(), rel=1e-5)
     twice = samples.repeat(2, 1, 1)
     expected = _dense(twice.double().numpy(), query.double().numpy())
-    assert PlaceGaussians.fit(twice).distances(query).item() == pytest.approx(expected[0], rel=1e-4)
+    assert PlaceGaussians.fit(twice).distances(query[None]).item() == pytest.approx(expected[0], rel=1e-4)
 
 
 def test_places_are_independent_and_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     samples, query = _random(22, 9, 40), _random(9, 40, seed=1)
-    whole = PlaceGaussians.fit(samples).distances(query)
+    whole = PlaceGaussians.fit(samples).distances(query[None])[0]
     monkeypatch.setattr("methods.regad.gaussians.CHUNK", 4)
-    assert torch.allclose(PlaceGaussians.fit(samples).distances(query), whole, rtol=1e-6)
-    assert PlaceGaussians.fit(samples[:, 5:6]).distances(query[5:6])[0].item() == pytest.approx(whole[5].item())
+    assert torch.allclose(PlaceGaussians.fit(samples).distances(query[None])[0], whole, rtol=1e-6)
+    assert PlaceGaussians.fit(samples[:, 5:6]).distances(query[None, 5:6]).item() == pytest.approx(whole[5].item())
+
+
+def test_distances_of_a_batch_are_those_of_each_image() -> None:
+    gaussians, queries = PlaceGaussians.fit(_random(22, 9, 40)), _random(4, 9, 40, seed=1)
+    each = torch.cat([gaussians.distances(query[None]) for query in queries])
+    assert torch.allclose(gaussians.distances(queries), each, rtol=1e-5)
+    assert torch.equal(gaussians.distances(queries.flip(0)), gaussians.distances(queries).flip(0))
 
 
 def test_episodes() -> None:
