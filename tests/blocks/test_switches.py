@@ -6,13 +6,14 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from ltbench.blocks.features.backbones import load_backbone
-from ltbench.blocks.switches import fixed_algorithms, full_float32
+from ltbench.blocks.switches import fixed_algorithms, full_float32, reproducible
 
 # Each combination in a child of its own: some of torch's switches cannot be turned back to how they start.
 SCRIPT = """
@@ -109,3 +110,25 @@ def test_the_last_thread_to_leave_puts_back() -> None:
         assert torch.backends.cudnn.benchmark
     finally:
         torch.backends.cudnn.benchmark = before
+
+
+@pytest.mark.parametrize("chosen", [0, 1, 2])
+def test_gradients_on_cuda_take_the_deterministic_way(chosen: int) -> None:
+    """These are flags of the process, which need no device; one who asked torch for errors keeps them."""
+
+    def fused() -> list[bool]:
+        cuda: Any = torch.backends.cuda
+        return [cuda.flash_sdp_enabled(), cuda.mem_efficient_sdp_enabled(), cuda.cudnn_sdp_enabled()]
+
+    before = fused()
+    torch.set_deterministic_debug_mode(chosen)
+    try:
+        with reproducible(torch.device("cuda"), gradients=True), reproducible(torch.device("cuda")):
+            assert torch.get_deterministic_debug_mode() == max(chosen, 1)
+            assert fused() == [False] * 3
+        assert torch.get_deterministic_debug_mode() == chosen
+        assert fused() == before
+        with reproducible(torch.device("cpu"), gradients=True):
+            assert torch.get_deterministic_debug_mode() == chosen
+    finally:
+        torch.set_deterministic_debug_mode(0)

@@ -14,7 +14,7 @@ import zlib
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack
 from dataclasses import asdict
 from functools import lru_cache, partial
 from pathlib import Path
@@ -25,7 +25,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ltbench.blocks.threads import torch_on_one_thread
+from ltbench.blocks.switches import reproducible
 from ltbench.blocks.training.ahead import Ahead
 from ltbench.blocks.training.checkpoints import Position, read_checkpoint, write_checkpoint
 from ltbench.blocks.training.draws import Draws
@@ -146,7 +146,7 @@ class _Loop:
             learner.set_lr(factor)
             loss, gradients = self._gradients(learner, number, batch, pool)
             self._check_finite("loss", loss, learner)
-            with torch_on_one_thread() if self.on_cpu else nullcontext():
+            with reproducible(self.device, gradients=True):
                 self._check_finite("gradient", learner.clip(gradients), learner)
                 learner.step()
             position.sums[number] += loss * len(batch)
@@ -179,7 +179,7 @@ class _Loop:
             if not total:
                 total = list(gradients)
                 continue
-            with torch_on_one_thread() if self.on_cpu else nullcontext():
+            with reproducible(self.device, gradients=True):
                 total = [_sum(one, other) for one, other in zip(total, gradients, strict=True)]
         return loss, total
 
@@ -206,7 +206,7 @@ class _Loop:
         )
         half = self.schedule.precision == "bfloat16"
         try:
-            with torch_on_one_thread() if self.on_cpu else nullcontext():
+            with reproducible(self.device, gradients=True):
                 with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
                     loss = learner.loss(shard) * (len(indices) / size)
                 return loss.item(), torch.autograd.grad(loss, learner.parameters, allow_unused=True)

@@ -18,6 +18,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F  # noqa: N812
 from rich.console import Console
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -43,6 +44,31 @@ def test_the_learning_rate_drops_as_in_uniads_code() -> None:
     assert [schedule.lr_factor(10 * epoch, 80) for epoch in (0, 800, 801, 999)] == [1, 1, 0.1, 0.1]
     assert Schedule(10, 8, lr_step=2, lr_gamma=0.5).lr_factor(5 * 10 + 9, 80) == 0.25
     assert Schedule(10, 8).lr_factor(99, 80) == 1
+
+
+def test_a_training_on_a_cpu_takes_no_notice_of_half_precision() -> None:
+    targets = torch.from_numpy(np.random.RandomState(0).normal(size=(4, 64, 256)).astype(np.float32))
+
+    def weights() -> Tensor:
+        network = nn.Linear(256, 256, bias=False)
+        nn.init.eye_(network.weight)
+
+        def loss(shard: Shard) -> Tensor:
+            wanted = targets[torch.from_numpy(shard.indices)]
+            return F.mse_loss(network(wanted.cos()), wanted)
+
+        train(
+            [Learner("square", network, loss, torch.optim.SGD(network.parameters(), 0.1))], 4, Schedule(2, 4), Runtime()
+        )
+        return network.weight.detach()
+
+    expected = weights()
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")  # bfloat16, where the processor has it
+    try:
+        assert torch.equal(weights(), expected)
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 class _Line(nn.Module):
