@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ltbench.blocks.switches import reproducible
+from ltbench.blocks.switches import Precision, reproducible
 from ltbench.errors import SpecError
 
 T = TypeVar("T")
@@ -42,6 +42,20 @@ Waiting = Callable[[], Arrays]
 """Waits for arrays on their way from a device and returns them; any number of times, from any thread."""
 
 
+def check_device(device: str, precision: Precision = "float32") -> None:
+    """Raise SpecError if there is no such device, or it cannot compute in a precision."""
+    try:
+        kind = torch.device(device).type
+    except RuntimeError:
+        kind = device
+    if kind not in ("cpu", *BATCHED):
+        raise SpecError(f"Expected the device cpu, cuda or cuda:N, got {device!r}. Choose one of them.")
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise SpecError(f"Expected a CUDA device for {device!r}, got none that torch can use. Choose the device cpu.")
+    if kind == "cpu" and precision == "tf32":
+        raise SpecError("Expected a CUDA device for TF32, got the CPU. Choose --precision bf16, or float32 (default).")
+
+
 def batch_of(device: torch.device) -> int:
     """Return how many images a device takes together, or 0 where it takes one after the other.
 
@@ -59,7 +73,7 @@ def batch_of(device: torch.device) -> int:
 def upload(array: NDArray[np.generic], device: torch.device) -> Tensor:
     """Return an array on a device; CUDA copies it by and by, before what is asked of it afterwards."""
     tensor = torch.from_numpy(np.ascontiguousarray(array))
-    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
 def download(tensors: Sequence[Tensor]) -> Waiting:
@@ -80,7 +94,7 @@ def download(tensors: Sequence[Tensor]) -> Waiting:
         event = torch.cuda.Event()  # type: ignore[no-untyped-call]
         event.record(torch.cuda.current_stream(rows.device))
     else:
-        host = rows
+        host = rows.cpu()
     shapes = [tuple(tensor.shape) for tensor in tensors]
     guard = threading.Lock()
 

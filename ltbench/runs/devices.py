@@ -58,7 +58,7 @@ def check_faiss() -> None:
 def check_precision(device: str, parameters: Mapping[str, Any]) -> None:
     """Raise SpecError if a device cannot compute in the backbone's precision, where a method has one."""
     if (precision := parameters.get("backbone_precision", "float32")) != "float32":
-        from ltbench.blocks.features.backbones import check_device
+        from ltbench.blocks.device import check_device
 
         check_device(device, precision)
 

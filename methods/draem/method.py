@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
+from ltbench.blocks.device import check_device
 from ltbench.blocks.each_image import each_image, gathered, readers
-from ltbench.blocks.features.backbones import check_device
 from ltbench.blocks.features.tokens import stack_on_disk
 from ltbench.blocks.maps import at_size
 from ltbench.blocks.memory_bank.estimate import maps_bytes

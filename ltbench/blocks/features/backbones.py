@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ltbench.blocks.device import batch_of
+from ltbench.blocks.device import batch_of, check_device
 from ltbench.blocks.features import weights as sources
 from ltbench.blocks.features.packaged_vit import named_state
 from ltbench.blocks.features.pyramids import facts_of, feature_network
@@ -204,17 +204,3 @@ def load_backbone(
             state = named_state(name, weights)
             sources.load_into(network, state, source=f"{name} weights={weights}")
         return Backbone(name, tuple(layers), network, sources.state_sha256(state), device, precision)
-
-
-def check_device(device: str, precision: Precision = "float32") -> None:
-    """Raise SpecError if there is no such device, or it cannot compute in a precision."""
-    try:
-        kind = torch.device(device).type
-    except RuntimeError:
-        kind = device
-    if kind not in ("cpu", "cuda"):
-        raise SpecError(f"Expected the device cpu, cuda or cuda:N, got {device!r}. Choose one of them.")
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise SpecError(f"Expected a CUDA device for {device!r}, got none that torch can use. Choose the device cpu.")
-    if kind == "cpu" and precision == "tf32":
-        raise SpecError("Expected a CUDA device for TF32, got the CPU. Choose --precision bf16, or float32 (default).")

@@ -11,8 +11,9 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
+from ltbench.blocks.device import check_device
 from ltbench.blocks.features import weights as sources
-from ltbench.blocks.features.backbones import PRETRAINED, RANDOM, Backbone, check_device
+from ltbench.blocks.features.backbones import PRETRAINED, RANDOM, Backbone
 from ltbench.blocks.features.packaged_vit import named_state
 from ltbench.blocks.features.pyramids import architecture_of
 from ltbench.blocks.networks.timm_alone import timm

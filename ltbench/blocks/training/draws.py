@@ -37,7 +37,7 @@ class Draws:
         """Return numbers from N(0, 1), float32."""
         if self._cuda is not None:
             return torch.randn(tuple(shape), generator=self._cuda, device=self.device)
-        return torch.from_numpy(self._rng.standard_normal(tuple(shape), dtype=np.float32))
+        return torch.from_numpy(self._rng.standard_normal(tuple(shape), dtype=np.float32)).to(self.device)
 
     def bernoulli(self, shape: Sequence[int], probability: float) -> Tensor:
         """Return ones with the given probability, else zeros, uint8. The probability is exact, to the last bit."""
@@ -45,7 +45,7 @@ class Draws:
             ones = torch.empty(tuple(shape), dtype=torch.uint8, device=self.device)
             return ones.bernoulli_(probability, generator=self._cuda)
         count = int(np.prod(shape))
-        return torch.from_numpy(self._below(count, probability).view(np.uint8)).view(tuple(shape))
+        return torch.from_numpy(self._below(count, probability).view(np.uint8)).view(tuple(shape)).to(self.device)
 
     def subset(self, count: int, size: int) -> Tensor:
         """Return `size` different indices of `count`, int64."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-from ltbench.blocks.features.backbones import RANDOM, check_device
+from ltbench.blocks.device import check_device
+from ltbench.blocks.features.backbones import RANDOM
 from ltbench.blocks.vision_language.align import Scale, load_align, tiny_align
 from ltbench.blocks.vision_language.clip_weights import CLIPS, MISLEADING, load_clip, tiny_clip
 from ltbench.blocks.vision_language.clip_weights import TINY as TINY_CLIP
