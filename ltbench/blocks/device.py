@@ -115,6 +115,8 @@ def through(
     rows: Iterable[tuple[NDArray[np.generic], ...]],
     network: Callable[[list[Tensor]], Sequence[Tensor]],
     device: torch.device,
+    *,
+    gradients: bool = False,
 ) -> Iterator[Waiting]:
     """Send arrays through a network, in batches of one shape, the last one padded with zeros.
 
@@ -123,6 +125,7 @@ def through(
         network: makes arrays (B, ...) of those at each place, (B, ...), on the device and of each image by itself; it
             is called without gradients.
         device: one that takes batches.
+        gradients: whether the network leaves inference mode and takes gradients of its own.
 
     Yields:
         For each image what waits for its arrays and returns them; any thread may call it.
@@ -134,7 +137,7 @@ def through(
             padded = np.zeros((batch, *arrays[0].shape), arrays[0].dtype)
             np.stack(arrays, out=padded[: len(arrays)])
             sent.append(upload(padded, device))
-        with torch.inference_mode(), reproducible(device):
+        with torch.inference_mode(), reproducible(device, gradients=gradients):
             waiting = download(network(sent))
         yield from (partial(_of, waiting, place) for place in range(len(group)))
 

@@ -58,6 +58,8 @@ def each_image(
     networks: Iterable[Network],
     finish: Callable[[Arrays], T],
     device: torch.device,
+    *,
+    gradients: bool = False,
 ) -> Iterator[T]:
     """Yield what networks make of each image, in order.
 
@@ -69,11 +71,12 @@ def each_image(
         finish: makes what is wanted of what a network made of one image; called in threads, each with one thread of
             torch and without gradients.
         device: where the networks are.
+        gradients: whether networks leave inference mode and take gradients of their own.
     """
 
     def alone(network: Network, row: Callable[[], Row]) -> T:
         arrays = row()
-        with torch.inference_mode(), reproducible(device):
+        with torch.inference_mode(), reproducible(device, gradients=gradients):
             made = network([torch.tensor(array, device=device)[None] for array in arrays])
             return finish(tuple(array[0].cpu().numpy() for array in made))
 
@@ -87,7 +90,11 @@ def each_image(
         return
     with closing(in_order(rows, usable_cores())) as read:
         groups = groupby(zip(read, networks, strict=False), key=itemgetter(1))
-        waits = (wait for network, group in groups for wait in through(map(itemgetter(0), group), network, device))
+        waits = (
+            wait
+            for network, group in groups
+            for wait in through(map(itemgetter(0), group), network, device, gradients=gradients)
+        )
         yield from in_order((partial(finished, wait) for wait in waits), usable_cores())
 
 

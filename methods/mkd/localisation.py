@@ -1,7 +1,6 @@
 """Where the student fails: gradients of the score with respect to the image.
 
-Source: the authors' code (rohban-lab/Knowledge_Distillation_AD, `localization`). All of it is of one image, whose graph
-is gone before the next one's is built.
+Source: the authors' code (rohban-lab/Knowledge_Distillation_AD, `localization`).
 """
 
 from __future__ import annotations
@@ -30,6 +29,8 @@ PERCENTILE = 99
 def gradients(score: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
     """Return the gradient of each image's score with respect to the image, (B, 3, H, W).
 
+    The gradient of their sum is each image's own.
+
     Args:
         score: images (B, 3, H, W) -> (B), each score of its image alone.
         images: (B, 3, H, W).
@@ -40,12 +41,16 @@ def gradients(score: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
     return found
 
 
-def grey(gradient: Tensor, norm: MapNorm) -> Map:
-    """Return the magnitudes of a gradient (3, H, W), added over colours, (H, W).
+def magnitudes_of(gradient: Tensor) -> Tensor:
+    """Return the magnitudes of gradients (B, 3, H, W), added over colours, (B, H, W)."""
+    return gradient.abs().sum(dim=1)
+
+
+def grey(magnitudes: Map, norm: MapNorm) -> Map:
+    """Return the magnitudes of a gradient, (H, W), on the scale of a map.
 
     With "per_image" the smallest becomes 0, the 99th percentile 1, and so does what is above; a flat map becomes 0.
     """
-    magnitudes: Map = gradient.abs().sum(dim=0).cpu().numpy()
     if norm == "none":
         return magnitudes
     low, high = float(magnitudes.min()), float(np.percentile(magnitudes, PERCENTILE))
@@ -66,36 +71,40 @@ def noise_deviation(image: Tensor, scale: float) -> float:
     return (scale / extent) ** 2 if extent else 0.0
 
 
-def anomaly_map(
+def noisy_grey(
     gradients_of: Callable[[Tensor], Tensor],
     image: Tensor,
     noise: Callable[[int], Tensor],
     *,
-    localisation: Localisation,
     norm: MapNorm,
     draws: int,
-    sigma: float,
 ) -> Map:
-    """Return the map of an image, (H, W), from 0.
+    """Return the mean of the grey maps of noisy copies of an image, (H, W), as SmoothGrad has it.
 
     Args:
         gradients_of: images (B, 3, H, W) -> their gradients.
         image: (3, H, W).
-        noise: number of copies -> (copies, 3, H, W) to be added, for "smooth_grad"; called several times.
-        localisation: "gradients" and "guided" take the gradient once, "smooth_grad" the mean map of noisy copies.
-        norm: see `grey`; "guided" and "smooth_grad" then stretch the map once more.
+        noise: number of copies -> (copies, 3, H, W) to be added; called several times.
+        norm: see `grey`.
         draws: noisy copies.
+    """
+    total = np.zeros(image.shape[1:], np.float64)
+    for start in range(0, draws, AT_ONCE):
+        found = magnitudes_of(gradients_of(image + noise(min(AT_ONCE, draws - start))))
+        for magnitudes in found.cpu().numpy():
+            total += grey(magnitudes, norm)
+    return (total / draws).astype(np.float32)
+
+
+def anomaly_map(found: Map, *, localisation: Localisation, norm: MapNorm, sigma: float) -> Map:
+    """Return the map of an image, (H, W), from 0.
+
+    Args:
+        found: its grey map, or the mean of those of noisy copies.
+        localisation: with "per_image", "guided" and "smooth_grad" stretch the map once more.
+        norm: as in `grey`.
         sigma: Gaussian over the map, in pixels.
     """
-    if localisation == "smooth_grad":
-        total = np.zeros(image.shape[1:], np.float64)
-        for start in range(0, draws, AT_ONCE):
-            count = min(AT_ONCE, draws - start)
-            for gradient in gradients_of(image + noise(count)):
-                total += grey(gradient, norm)
-        found = (total / draws).astype(np.float32)
-    else:
-        found = grey(gradients_of(image[None])[0], norm)
     if norm == "per_image" and localisation != "gradients":
         found = stretched(found)
     return smooth(found, sigma)

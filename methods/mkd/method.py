@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import repeat
 from pathlib import Path
 from typing import Annotated, ClassVar, Self
 
@@ -16,16 +17,18 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
+from ltbench.blocks.device import Arrays
+from ltbench.blocks.each_image import Row, each_image, gathered, readers
 from ltbench.blocks.features.backbones import Backbone, load_backbone
 from ltbench.blocks.features.pyramids import channels_of
 from ltbench.blocks.features.settings import Backbone as BackboneName
 from ltbench.blocks.features.settings import Layers, SmoothingSigma, Weights
 from ltbench.blocks.features.tokens import root_mean_square, stack_on_disk
-from ltbench.blocks.maps import upsample
+from ltbench.blocks.maps import at_size
 from ltbench.blocks.memory_bank.estimate import maps_bytes, network_bytes
 from ltbench.blocks.pixels import resized
 from ltbench.blocks.state import load_state, save_state
-from ltbench.blocks.threads import torch_on_one_thread
+from ltbench.blocks.switches import reproducible
 from ltbench.blocks.training import loop as training
 from ltbench.blocks.training.estimate import phases, training_bytes
 from ltbench.blocks.training.learner import Learner, Schedule, Shard
@@ -35,7 +38,17 @@ from ltbench.cores import in_order
 from ltbench.errors import SpecError
 from ltbench.method import ImageCounts, ImageSet, MemoryEstimate, Method, MethodInfo, Probe, Runtime
 
-from .localisation import Localisation, MapNorm, anomaly_map, gradients, noise_deviation
+from .localisation import (
+    Localisation,
+    Map,
+    MapNorm,
+    anomaly_map,
+    gradients,
+    grey,
+    magnitudes_of,
+    noise_deviation,
+    noisy_grey,
+)
 from .net import COMPARED, SCORED, STRIDE, Student, discrepancies
 
 
@@ -103,11 +116,13 @@ class MKD:
     def predict(self, images: ImageSet) -> Prediction:
         """Score an image by the student's failure on the last three layers, and pixels by the gradient of that."""
         self.student_.eval()
-        maps, scores = np.empty((len(images), *images.size), np.float32), np.empty(len(images), np.float32)
-        tasks = (partial(self._score, image) for image in images)
-        for index, (score, found) in enumerate(in_order(tasks, self._backbone.workers)):
-            scores[index], maps[index] = score, found
-        return Prediction(scores, maps)
+        rows = readers(images, partial(resized, side=self.side))
+        if self.localisation == "smooth_grad":  # an image's noisy copies go together already
+            tasks = (partial(self._score_with_noise, images.size, row) for row in rows)
+            return gathered(in_order(tasks, self._backbone.workers), len(images), images.size)
+        finish = partial(self._finished, images.size)
+        results = each_image(rows, repeat(self._scored), finish, self._device, gradients=True)
+        return gathered(results, len(images), images.size)
 
     def save(self, folder: Path) -> None:
         """Write the hyper-parameters, the student, the layers' scales and the seed."""
@@ -150,6 +165,10 @@ class MKD:
             )
         self.seed_, self._device = runtime.seed, torch.device(runtime.device)
         self._backbone: Backbone = load_backbone(self.backbone, self.layers, self.weights, runtime.device, runtime.seed)
+        self._mean, self._std = (
+            torch.tensor(values, device=self._device).view(3, 1, 1)
+            for values in (self._backbone.mean, self._backbone.std)
+        )
         runtime.notes["backbone"] = {
             "name": self.backbone,
             "layers": list(self.layers),
@@ -179,28 +198,23 @@ class MKD:
 
     def _taught(self, train: ImageSet, runtime: Runtime) -> tuple[NDArray[np.uint8], Sequence[NDArray[np.float32]]]:
         """Return the images at the networks' size and the teacher's layers of each, in files mapped into memory."""
-        images: list[NDArray[np.uint8]] = []
+        images = np.empty((len(train), self.side, self.side, 3), np.uint8)
 
-        def taught(pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float32], ...]:
-            with torch.inference_mode(), torch_on_one_thread():
-                return tuple(layer[0].cpu().numpy() for layer in self._teacher(self._seen(pixels[None])))
+        def read(place: int) -> tuple[NDArray[np.uint8]]:
+            images[place] = resized(train[place], self.side)
+            return (images[place],)
 
-        def shown() -> Iterator[NDArray[np.uint8]]:
-            for image in runtime.progress.track(train, "features", len(train)):
-                images.append(resized(image, self.side))
-                yield images[-1]
+        def taught(rows: list[Tensor]) -> list[Tensor]:
+            return self._teacher(self._seen(rows[0]))
 
-        found = in_order((partial(taught, pixels) for pixels in shown()), self._backbone.workers)
-        layers = stack_on_disk(found, len(train), runtime.checkpoints)
-        return np.stack(images), layers
+        found = each_image((partial(read, place) for place in range(len(train))), repeat(taught), tuple, self._device)
+        rows = runtime.progress.track(found, "features", len(train))
+        return images, stack_on_disk(rows, len(train), runtime.checkpoints)
 
-    def _seen(self, pixels: NDArray[np.uint8]) -> Tensor:
+    def _seen(self, pixels: Tensor) -> Tensor:
         """Return images (B, S, S, 3) as the networks see them, (B, 3, S, S)."""
-        images = torch.from_numpy(pixels).to(self._device).permute(0, 3, 1, 2).float() / 255
-        if not self.normalise:
-            return images
-        mean, std = (torch.tensor(values, device=self._device) for values in (self._backbone.mean, self._backbone.std))
-        return (images - mean.view(3, 1, 1)) / std.view(3, 1, 1)
+        images = pixels.permute(0, 3, 1, 2).float() / 255
+        return (images - self._mean) / self._std if self.normalise else images
 
     def _loss(self, images: NDArray[np.uint8], layers: Sequence[NDArray[np.float32]], shard: Shard) -> Tensor:
         """Return the student's mean failure on all four layers."""
@@ -209,7 +223,7 @@ class MKD:
             for layer, scale in zip(layers, self.scales_, strict=True)
         ]
         self.student_.train()
-        made = self.student_(self._seen(images[shard.indices]))
+        made = self.student_(self._seen(torch.from_numpy(images[shard.indices]).to(self._device)))
         return discrepancies(made, wanted, self.value_weight).mean()
 
     def _failure(self, images: Tensor) -> Tensor:
@@ -218,10 +232,20 @@ class MKD:
         made = self.student_(images, guided=self.localisation == "guided")
         return discrepancies(made[-SCORED:], wanted[-SCORED:], self.value_weight)
 
-    def _score(self, image: NDArray[np.uint8]) -> tuple[float, NDArray[np.float32]]:
+    def _scored(self, rows: list[Tensor]) -> list[Tensor]:
+        """Return the scores (B,) of images (B, S, S, 3), and the magnitudes of their gradients, (B, S, S)."""
+        seen = self._seen(rows[0]).contiguous()
+        return [self._failure(seen), magnitudes_of(gradients(self._failure, seen))]
+
+    def _finished(self, size: tuple[int, int], made: Arrays) -> tuple[float, Map]:
         """Return the score and the map (H, W) of an image."""
-        pixels = resized(image, self.side)
-        seen = self._seen(pixels[None])[0]
+        score, magnitudes = made
+        return float(score), self._map(grey(magnitudes, self.map_norm), size)
+
+    def _score_with_noise(self, size: tuple[int, int], row: Callable[[], Row]) -> tuple[float, Map]:
+        """Return the score and the map (H, W) of an image, by the gradients of noisy copies of it."""
+        (pixels,) = row()
+        seen = self._seen(torch.tensor(pixels, device=self._device)[None])[0]
         deviation = noise_deviation(seen, self.noise_scale)
         rng = np.random.default_rng((self.seed_, zlib.crc32(pixels.tobytes())))  # whatever images stand beside it
 
@@ -229,20 +253,17 @@ class MKD:
             drawn = rng.standard_normal((count, *seen.shape), dtype=np.float32)
             return torch.from_numpy(drawn).to(self._device) * deviation
 
-        with torch_on_one_thread():
+        with reproducible(self._device, gradients=True):
             with torch.inference_mode():
                 score = self._failure(seen[None]).item()
-            found = anomaly_map(
-                partial(gradients, self._failure),
-                seen,
-                noise,
-                localisation=self.localisation,
-                norm=self.map_norm,
-                draws=self.noise_draws,
-                sigma=self.smoothing_sigma,
-            )
-        size = image.shape[:2]
-        return score, found if found.shape == size else upsample(found, (size[0], size[1]))
+            gradients_of = partial(gradients, self._failure)
+            found = noisy_grey(gradients_of, seen, noise, norm=self.map_norm, draws=self.noise_draws)
+        return score, self._map(found, size)
+
+    def _map(self, found: Map, size: tuple[int, int]) -> Map:
+        """Return the map (H, W) that a grey one at the networks' size makes."""
+        finished = anomaly_map(found, localisation=self.localisation, norm=self.map_norm, sigma=self.smoothing_sigma)
+        return at_size(finished, size)
 
 
 METHOD: type[Method] = MKD

@@ -34,7 +34,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "patchcore": BANK | {"embed_dim": 32, "coreset_ratio": 0.5},
     "softpatch": BANK | {"embed_dim": 32, "coreset_ratio": 0.5},
     "padim": BANK | {"dimensions": 20},
-    **{name: {} for name in ("uniad", "rlr", "dinomaly", "draem", "cutpaste", "regad")},
+    **{name: {} for name in ("uniad", "rlr", "dinomaly", "draem", "mkd", "cutpaste", "regad")},
 }
 """Hyper-parameters; trained methods have a preset called `check`."""
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from ltbench.blocks import device, switches
 from ltbench.blocks.features.backbones import load_backbone
 from ltbench.blocks.training.draws import Draws
 from ltbench.blocks.training.learner import Shard
@@ -17,7 +19,7 @@ from ltbench.core import Prediction
 from ltbench.datasets.arrays import ArrayImages
 from ltbench.errors import SpecError
 from ltbench.method import Runtime
-from methods.mkd.localisation import gradients, grey, noise_deviation, stretched
+from methods.mkd.localisation import gradients, grey, magnitudes_of, noise_deviation, stretched
 from methods.mkd.method import MKD
 from methods.mkd.net import GuidedReLU, Student, discrepancies
 from tests.methods.trained import noise_images, predicted
@@ -77,7 +79,7 @@ def test_a_student_that_is_the_teacher_has_nothing_to_learn() -> None:
     found = gradients(score, images)
     assert found.abs().max() < 1e-5
     for norm in ("per_image", "none"):
-        assert np.isfinite(grey(found[0] * 0, norm)).all()
+        assert np.isfinite(grey(magnitudes_of(found * 0)[0].numpy(), norm)).all()
 
 
 def test_the_direction_ignores_the_scale_and_the_value_does_not() -> None:
@@ -104,14 +106,15 @@ def test_the_guided_rule() -> None:
 
 
 def test_grey_maps() -> None:
-    gradient = torch.randn(3, 32, 32, generator=torch.Generator().manual_seed(0))
-    found = grey(gradient, "per_image")
-    magnitudes = gradient.abs().sum(dim=0).numpy()
+    gradient = torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    magnitudes = magnitudes_of(gradient)[0].numpy()
+    assert magnitudes[4, 5] == pytest.approx(gradient[0, :, 4, 5].abs().sum().item())
+    found = grey(magnitudes, "per_image")
     assert found.min() == 0 and found.max() == 1
     assert (found == 1).mean() == pytest.approx(0.01, abs=0.002)
-    assert np.allclose(grey(gradient * 7, "per_image"), found, atol=1e-5), "whatever the score's scale"
-    assert np.allclose(grey(gradient * 7, "none"), 7 * magnitudes, rtol=1e-5)
-    assert not grey(torch.zeros(3, 8, 8), "per_image").any()
+    assert np.allclose(grey(magnitudes * 7, "per_image"), found, atol=1e-5), "whatever the score's scale"
+    assert np.allclose(grey(magnitudes * 7, "none"), 7 * magnitudes, rtol=1e-5)
+    assert not grey(np.zeros((8, 8), np.float32), "per_image").any()
     assert not stretched(np.full((4, 4), 3.0, np.float32)).any()
     assert stretched(np.array([[1.0, 3.0]], np.float32)).tolist() == [[0, 1]]
 
@@ -146,6 +149,25 @@ def test_the_teacher_is_left_as_it_was_and_scoring_leaves_the_student() -> None:
     assert all(parameter.grad is None for parameter in (*network.parameters(), *method.student_.parameters()))
     fresh = load_backbone(CHECK["backbone"], CHECK["layers"], "random")._network.state_dict()
     assert all(torch.equal(fresh[name], tensor) for name, tensor in network.state_dict().items())
+
+
+@pytest.mark.parametrize("localisation", ["gradients", "guided", "smooth_grad"])
+@pytest.mark.parametrize("batched", [(), ("cpu",)])
+def test_gradients_are_reproducible_ones(
+    localisation: str, batched: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[bool] = []
+
+    def noted(where: torch.device, *, gradients: bool = False) -> AbstractContextManager[None]:
+        asked.append(gradients)
+        return switches.reproducible(where, gradients=gradients)
+
+    method = MKD(**(CHECK | {"localisation": localisation})).fit(noise_images(3, 0), Runtime())
+    monkeypatch.setattr(device, "BATCHED", batched)
+    for module in ("ltbench.blocks.device", "ltbench.blocks.each_image", "methods.mkd.method"):
+        monkeypatch.setattr(f"{module}.reproducible", noted)
+    method.predict(noise_images(2, 1))
+    assert asked == [True] * (1 if batched and localisation != "smooth_grad" else 2)
 
 
 @pytest.mark.parametrize("localisation", ["gradients", "guided", "smooth_grad"])

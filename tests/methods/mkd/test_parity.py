@@ -13,7 +13,15 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ltbench.blocks.maps import smooth
-from methods.mkd.localisation import Localisation, anomaly_map, gradients, grey, noise_deviation
+from methods.mkd.localisation import (
+    Localisation,
+    anomaly_map,
+    gradients,
+    grey,
+    magnitudes_of,
+    noise_deviation,
+    noisy_grey,
+)
 from methods.mkd.net import SCORED, Student, discrepancies
 from tests.methods.parity import FOLDER
 from tests.methods.reference import needs_shared
@@ -113,16 +121,17 @@ def test_gradients(student: Student, teacher: Student, name: str, weight: float,
 
 
 def _map(student: Student, teacher: Student, image: Tensor, localisation: Localisation, draws: int = 1) -> Any:
-    noise = iter(_tensors()["smooth.noise"])
-    return anomaly_map(
-        partial(gradients, partial(_score, student, teacher, 0.5, localisation == "guided")),
-        image,
-        lambda count: torch.stack([next(noise) for _ in range(count)]),
-        localisation=localisation,
-        norm="per_image",
-        draws=draws,
-        sigma=4.0,
-    )
+    gradients_of = partial(gradients, partial(_score, student, teacher, 0.5, localisation == "guided"))
+    if localisation == "smooth_grad":
+        drawn = iter(_tensors()["smooth.noise"])
+
+        def noise(count: int) -> Tensor:
+            return torch.stack([next(drawn) for _ in range(count)])
+
+        found = noisy_grey(gradients_of, image, noise, norm="per_image", draws=draws)
+    else:
+        found = grey(magnitudes_of(gradients_of(image[None]))[0].numpy(), "per_image")
+    return anomaly_map(found, localisation=localisation, norm="per_image", sigma=4.0)
 
 
 @pytest.mark.parametrize(("localisation", "name"), [("gradients", "map.gradients"), ("guided", "map.gbp")])
@@ -132,8 +141,9 @@ def test_maps(student: Student, teacher: Student, localisation: Localisation, na
 
 
 def test_the_map_before_smoothing() -> None:
-    for gradient, wanted in zip(_tensors()["gradient"], _tensors()["map.grey"][:, 0], strict=True):
-        found = grey(gradient, "per_image")
+    magnitudes = magnitudes_of(_tensors()["gradient"]).numpy()
+    for own, wanted in zip(magnitudes, _tensors()["map.grey"][:, 0], strict=True):
+        found = grey(own, "per_image")
         _near(found, wanted)
         assert np.array_equal(smooth(found, 0), found)
 
