@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import tee
 from pathlib import Path
 from typing import ClassVar, Self
 
@@ -14,18 +15,17 @@ import torch.nn.functional as F  # noqa: N812
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from ltbench.blocks.each_image import at_hand, each_image, gathered
 from ltbench.blocks.features.pyramids import channels_of
 from ltbench.blocks.features.tokens import TokenExtractor, aligned, grid_of, root_mean_square
 from ltbench.blocks.maps import upsample
 from ltbench.blocks.memory_bank.estimate import maps_bytes, network_bytes
 from ltbench.blocks.networks.attention import Grid
 from ltbench.blocks.state import load_state, packed, save_state, unpacked
-from ltbench.blocks.threads import torch_on_one_thread
 from ltbench.blocks.training import loop as training
 from ltbench.blocks.training.estimate import phases, training_bytes
 from ltbench.blocks.training.learner import Learner, Schedule, Shard
 from ltbench.core import Prediction
-from ltbench.cores import in_order
 from ltbench.errors import SpecError
 from ltbench.method import ImageCounts, ImageSet, MemoryEstimate, Method, MethodInfo, Runtime
 
@@ -93,17 +93,15 @@ class HVQTrans(HyperParameters):
         """
         if (grid := grid_of(images.size, self.token_stride)) != self.grid_:
             raise SpecError(f"Expected images of {self.grid_} tokens as in training, got {grid}. Fit it anew.")
-        told = self._told(images)
-        maps = np.empty((len(images), *images.size), np.float32)
-        scores = np.empty(len(images), np.float32)
-
-        def tasks() -> Iterator[Callable[[], tuple[float, NDArray[np.float32]]]]:
-            for index, (tokens,) in enumerate(self._predictor.extract(images)):
-                yield partial(self._score, tokens, self._nearest(tokens) if told is None else told[index], images.size)
-
-        for index, (score, anomaly_map) in enumerate(in_order(tasks(), self._extractor.backbone.workers)):
-            scores[index], maps[index] = score, anomaly_map
-        return Prediction(scores, maps)
+        networks = [partial(self._differences, index) for index in range(len(self.categories_))]
+        tokens, categories = tee(self._tokens_and_categories(images))
+        results = each_image(
+            at_hand((own,) for own, _ in tokens),
+            (networks[category] for _, category in categories),
+            lambda made: map_and_score(made[0], images.size, self.pool_side),
+            torch.device(self._device),
+        )
+        return gathered(results, len(images), images.size)
 
     def save(self, folder: Path) -> None:
         """Write the hyper-parameters, the network, codebooks included, and what else was learnt."""
@@ -243,17 +241,21 @@ class HVQTrans(HyperParameters):
         distances = np.square(self.centroids_ - tokens.mean(axis=0, dtype=np.float64)).sum(axis=1)
         return int(distances.argmin())
 
-    def _score(
-        self, tokens: NDArray[np.float32], category: int, size: tuple[int, int]
-    ) -> tuple[float, NDArray[np.float32]]:
-        """Return an image's score and map (H, W), in the features' units, whatever they were divided by."""
-        with torch.inference_mode(), torch_on_one_thread():
-            clean = torch.tensor(tokens[None], device=self._device) / self.scale_
-            rebuilt, quantised = self.network_(clean, [category])
-            found = self.scale_ * (rebuilt - clean).square().sum(dim=2).sqrt()
-            if self.ot_weight:
-                found = found + self.ot_weight * self.network_.prototype_scores(quantised.lowest, [category])
-        return map_and_score(found[0].cpu().numpy().reshape(self.grid_), size, self.pool_side)
+    def _tokens_and_categories(self, images: ImageSet) -> Iterator[tuple[NDArray[np.float32], int]]:
+        """Yield the tokens of each image, and the index of the category that it is told, or taken, to be of."""
+        told = self._told(images)
+        for index, (tokens,) in enumerate(self._predictor.extract(images)):
+            yield tokens, self._nearest(tokens) if told is None else told[index]
+
+    def _differences(self, category: int, tokens: list[Tensor]) -> list[Tensor]:
+        """Return what tokens of one category differ by, (B, h, w), in the features' units, whatever divided them."""
+        clean = tokens[0] / self.scale_
+        categories = [category] * len(clean)
+        rebuilt, quantised = self.network_(clean, categories)
+        found = self.scale_ * (rebuilt - clean).square().sum(dim=2).sqrt()
+        if self.ot_weight:
+            found = found + self.ot_weight * self.network_.prototype_scores(quantised.lowest, categories)
+        return [found.view(-1, *self.grid_)]
 
 
 def map_and_score(

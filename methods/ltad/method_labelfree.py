@@ -31,7 +31,8 @@ class LTADLabelFree(SemanticReconstruction):
 
     def assigner(self, images: ImageSet) -> Assign:
         """Return the category whose text has the highest cosine or product with the code, or the nearest mean code."""
-        texts = normalize(self.texts_.name, dim=1) if self.match == "names" else self.texts_.name
+        texts = self.texts_.name.cpu()
+        texts = normalize(texts, dim=1) if self.match == "names" else texts
 
         def assign(index: int, code: Tensor) -> int:
             if self.match == "images":

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
+from itertools import tee
 from pathlib import Path
 from typing import Any, ClassVar, Self, cast
 
@@ -14,6 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ltbench.blocks.device import Arrays
+from ltbench.blocks.each_image import Network, at_hand, each_image, gathered
 from ltbench.blocks.features.tokens import grid_of
 from ltbench.blocks.maps import upsample
 from ltbench.blocks.memory_bank.estimate import maps_bytes
@@ -25,7 +28,6 @@ from ltbench.blocks.training.learner import Learner, Schedule
 from ltbench.blocks.training.loop import train
 from ltbench.blocks.vision_language import VisionLanguage, load_vision_language
 from ltbench.core import Prediction
-from ltbench.cores import in_order
 from ltbench.errors import ContractError, SpecError
 from ltbench.method import ImageCounts, ImageSet, MemoryEstimate, MethodInfo, Runtime
 
@@ -38,7 +40,7 @@ from .phases import Detector, DetectorTask, Synthesis, Texts, detector_of
 from .scores import image_score
 
 Assign = Callable[[int, Tensor], int]
-"""Gives the category of a test image, as an index, of its place and its scaled code (D,)."""
+"""Gives the category of a test image, as an index, of its place and its scaled code (D,), which lies on the CPU."""
 
 
 @dataclass
@@ -98,7 +100,7 @@ class SemanticReconstruction(HyperParameters, ABC):
             runtime=runtime,
         )
         self.scales_ = features.scales
-        self.mean_codes_ = features.mean_codes(len(self.categories_)).to(runtime.device)
+        self.mean_codes_ = features.mean_codes(len(self.categories_))
         first = FirstPhase(self, self._model, features, self.categories_)
         synthesis = first.trained(train.fingerprints if runtime.feature_store else None, runtime)
         self.names_ = [name.detach() for name in synthesis.names.vectors]
@@ -114,19 +116,21 @@ class SemanticReconstruction(HyperParameters, ABC):
         """
         if grid_of(images.size, self.stride) != self.grid_:
             raise ContractError(f"Expected images of {self.grid_} patches as in training, got {images.size} pixels.")
-        scores = np.empty(len(images), np.float32)
-        maps = np.empty((len(images), *images.size), np.float32)
-        for index, patches in enumerate(in_order(self._tasks(images), self._model.images.workers)):
-            maps[index] = upsample(patches, images.size, align_corners=True)
-            scores[index] = image_score(maps[index], self.image_score)
-        return Prediction(scores, maps)
+        patches, categories = tee(self._patches_and_categories(images))
+        results = each_image(
+            at_hand((own,) for own, _ in patches),
+            self._networks(self._total, (category for _, category in categories)),
+            partial(self._map_and_score, images.size),
+            torch.device(self._runtime.device),
+        )
+        return gathered(results, len(images), images.size)
 
     def save(self, folder: Path) -> None:
         """Write the hyper-parameters, the trained modules, the texts' vectors and the names."""
         arrays = {f"detector/{key}": value.cpu().numpy() for key, value in self.detector_.state_dict().items()}
         arrays |= {f"texts/{key}": getattr(self.texts_, key).cpu().numpy() for key in ("name", "normal", "abnormal")}
         arrays |= {f"names/{index}": name.cpu().numpy() for index, name in enumerate(self.names_)}
-        arrays["mean_codes"] = self.mean_codes_.cpu().numpy()
+        arrays["mean_codes"] = self.mean_codes_.numpy()
         arrays["categories"] = packed(self.categories_)
         arrays["grid"] = np.array(self.grid_)
         arrays["numbers"] = np.array([*self.scales_, self.factor_])
@@ -218,48 +222,51 @@ class SemanticReconstruction(HyperParameters, ABC):
         self.factor_ = 1.0
         if self.balance == "none" or not (self.reconstruct and self.semantic):
             return
-        every = range(len(features.categories))
-        tasks = (partial(self._parts_of, features, index) for index in every)
-        parts = np.array(list(in_order(tasks, self._model.images.workers)))
+        results = each_image(
+            at_hand((patches,) for patches in features.patches),
+            self._networks(self._parts, features.categories.tolist()),
+            lambda made: np.stack(made).astype(np.float64),
+            torch.device(self._runtime.device),
+        )
+        parts = np.array(list(results))
         errors, posteriors = parts[:, 0].std(), parts[:, 1].std()
         self.factor_ = float(errors / posteriors) if posteriors > 0 else 1.0
 
-    def _parts_of(self, features: TrainingFeatures, index: int) -> NDArray[np.float64]:
-        with torch.inference_mode(), torch_on_one_thread():
-            patches = features.patches_of(np.array([index])).to(self._runtime.device)
-            parts = self._parts(patches, int(features.categories[index]))
-        return np.stack([part[0].double().cpu().numpy() for part in parts])
-
-    def _tasks(self, images: ImageSet) -> Iterator[Callable[[], NDArray[np.float32]]]:
+    def _patches_and_categories(self, images: ImageSet) -> Iterator[tuple[NDArray[np.float32], int]]:
+        """Yield the patches of each image, and the index of the category it is scored as; -1 where it is none."""
         assign = self.assigner(images) if self.semantic else None
         extractor = PatchExtractor(self._model, self.grid_, runtime=self._runtime)
         for index, (patches, code) in enumerate(extractor.extract(images)):
-            yield partial(self._scored, index, patches, code, assign)
+            scaled = torch.tensor(code) / self.scales_[1]
+            yield patches, -1 if assign is None else self._named(assign(index, scaled))
 
-    def _scored(
-        self, index: int, patches: NDArray[np.float32], code: NDArray[np.float32], assign: Assign | None
-    ) -> NDArray[np.float32]:
-        """Return the scores of one image's patches, (h, w)."""
-        device = self._runtime.device
-        with torch.inference_mode(), torch_on_one_thread():
-            category = -1
-            if assign is not None:
-                category = self._named(assign(index, torch.tensor(code, device=device) / self.scales_[1]))
-            scaled = torch.tensor(patches, device=device)[None] / self.scales_[0]
-            errors, posteriors = self._parts(scaled, category)
-            total = errors + self.semantic_weight * self.factor_ * posteriors
-        return total[0].cpu().numpy().reshape(self.grid_)
+    def _networks(
+        self, made: Callable[[int, list[Tensor]], list[Tensor]], categories: Iterable[int]
+    ) -> Iterator[Network]:
+        """Yield what looks at images of each of some categories, the same for all of one."""
+        networks = {category: partial(made, category) for category in (-1, *range(len(self.categories_)))}
+        return (networks[category] for category in categories)
 
-    def _parts(self, patches: Tensor, category: int) -> tuple[Tensor, Tensor]:
-        """Return the errors and the posteriors of one image's patches, (1, N) each; zeros of a module that is not."""
-        errors = posteriors = patches.new_zeros(patches.shape[:2])
+    def _total(self, category: int, patches: list[Tensor]) -> list[Tensor]:
+        """Return the scores of patches of one category, (B, h, w)."""
+        errors, posteriors = self._parts(category, patches)
+        return [(errors + self.semantic_weight * self.factor_ * posteriors).view(-1, *self.grid_)]
+
+    def _parts(self, category: int, patches: list[Tensor]) -> list[Tensor]:
+        """Return the errors and the posteriors of patches of one category, (B, N); zeros of a module that is not."""
+        scaled = patches[0] / self.scales_[0]
+        errors = posteriors = scaled.new_zeros(scaled.shape[:2])
         if self.detector_.reconstruction is not None:
-            errors = self.detector_.errors(patches, mean=self.reduction == "mean")
+            errors = self.detector_.errors(scaled, mean=self.reduction == "mean")
             errors = errors.sqrt() if self.error == "root" else errors
         if self.detector_.projections is not None:
-            texts = self.detector_.prompts(self.texts_, [category])
-            posteriors = self.detector_.logits(patches, *texts, self.temperature).sigmoid()
-        return errors, posteriors
+            texts = self.detector_.prompts(self.texts_, [category] * len(scaled))
+            posteriors = self.detector_.logits(scaled, *texts, self.temperature).sigmoid()
+        return [errors, posteriors]
+
+    def _map_and_score(self, size: tuple[int, int], made: Arrays) -> tuple[float, NDArray[np.float32]]:
+        anomaly_map = upsample(made[0], size, align_corners=True)
+        return image_score(anomaly_map, self.image_score), anomaly_map
 
     def _named(self, category: int) -> int:
         """Return whose name a category goes by: its own, or with `shuffle_names` another's, drawn once a run."""

@@ -152,12 +152,12 @@ def test_a_map_without_prototype_scores() -> None:
 def test_distances_are_in_the_units_of_the_features() -> None:
     """Whatever features are divided by, so that the prototype score weighs the same with and without `normalise`."""
     method = trained(Runtime(), ot_weight=0.0, epochs=1)
-    tokens = np.random.RandomState(0).randn(64, 64).astype(np.float32)
-    score, anomaly_map = method._score(tokens, 0, (64, 64))
-    method.scale_ *= 2
-    doubled_score, doubled_map = method._score(2 * tokens, 0, (64, 64))
-    assert doubled_score == pytest.approx(2 * score, rel=1e-5)
-    assert np.allclose(doubled_map, 2 * anomaly_map, rtol=1e-5)
+    tokens = torch.from_numpy(np.random.RandomState(0).randn(1, 64, 64).astype(np.float32))
+    with torch.inference_mode():
+        (differences,) = method._differences(0, [tokens])
+        method.scale_ *= 2
+        (doubled,) = method._differences(0, [2 * tokens])
+    assert torch.allclose(doubled, 2 * differences, rtol=1e-5)
 
 
 def test_a_constant_map_and_a_spike() -> None:
