@@ -95,16 +95,16 @@ def similarity(tokens: Tensor, memory: Tensor) -> Tensor:
 
 
 def remembered_map(tokens: Sequence[Tensor], memory: Sequence[Tensor], grids: Sequence[Grid], size: Grid) -> Tensor:
-    """Return the anomaly map (H, W) of an image against normal ones, in [0, 2].
+    """Return the anomaly maps (B, H, W) of images against normal ones, in [0, 2].
 
     Args:
-        tokens: of each block, (h * w, width).
+        tokens: of each block, (B, h * w, width).
         memory: of each block, (m, width), of length 1.
         grids: (h, w) of each block.
         size: (H, W) wanted.
     """
     maps = [
-        _resized(similarity(own, kept)[None], grid, size)[0]
+        _resized(torch.stack([similarity(image, kept) for image in own]), grid, size)
         for own, kept, grid in zip(tokens, memory, grids, strict=True)
     ]
     return 1 - torch.stack(maps).mean(dim=0)

@@ -5,7 +5,7 @@ Its decoder and its memory of a few normal images are the authors'; README.md sa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
+from ltbench.blocks.each_image import Network, Row, at_hand, each_image, gathered
 from ltbench.blocks.memory_bank.estimate import maps_bytes
 from ltbench.blocks.references import references
 from ltbench.blocks.state import load_state, packed, save_state, unpacked
@@ -27,10 +28,9 @@ from ltbench.blocks.training.estimate import phases
 from ltbench.blocks.training.learner import Learner, Schedule
 from ltbench.blocks.training.rates import WarmupDecay
 from ltbench.blocks.training.settings import BatchSize, TrainingPrecision
-from ltbench.blocks.vision_language import Reader, Reading, Views, check_weights, load_reader, readings, text_vectors
+from ltbench.blocks.vision_language import Reader, Views, check_weights, load_reader, readings, text_vectors
 from ltbench.blocks.vision_language.estimate import reader_bytes
 from ltbench.core import Prediction
-from ltbench.cores import in_order
 from ltbench.errors import SpecError
 from ltbench.method import ImageCounts, ImageSet, MemoryEstimate, Method, MethodInfo, Probe, Runtime
 
@@ -164,10 +164,14 @@ class AnomalyGPT:
             named = described if self.test_names == "described" else str
             categories = [named(category) for category in categories]
             self._read(categories)
-        maps = np.empty((len(images), *images.size), np.float32)
-        for index, found in enumerate(in_order(self._tasks(images, categories), self._model.workers)):
-            maps[index] = found
-        return Prediction(maps.max(axis=(1, 2)), maps)
+        networks = self._networks(categories, images.size)
+        results = each_image(
+            at_hand(self._rows(images, categories)),
+            (networks[category] for category in categories),
+            lambda made: (float(made[0].max()), made[0]),
+            torch.device(self._model.device),
+        )
+        return gathered(results, len(images), images.size)
 
     def memory_estimate(self, images: ImageCounts, *, streamed: bool) -> MemoryEstimate:
         """Return what reading, training and scoring will take; training images' patches lie in files in any case."""
@@ -262,23 +266,33 @@ class AnomalyGPT:
                 for block in self.blocks
             ]
 
-    def _tasks(self, images: ImageSet, categories: list[str]) -> Iterator[Callable[[], NDArray[np.float32]]]:
-        grids = [self._model.grid((self.side, self.side), block) for block in self.blocks]
+    def _rows(self, images: ImageSet, categories: Sequence[str]) -> Iterator[Row]:
+        """Yield the patches of each block of each image and, for the decoder, the texts of its category."""
         found = readings(self._model, images, Views(tokens=self.blocks), self.side, self._runtime)
         for category, reading in zip(categories, found, strict=True):
-            yield partial(self._map, reading, category, grids, images.size)
+            texts = () if self.decoder_ is None else (self.texts_[category].numpy(),)
+            yield *(reading.tokens[block] for block in self.blocks), *texts
 
-    def _map(self, reading: Reading, category: str, grids: list[Grid], size: Grid) -> NDArray[np.float32]:
-        """Return the anomaly map (H, W) of an image."""
+    def _networks(self, categories: Sequence[str], size: Grid) -> dict[str, Network]:
+        """Return what makes maps (B, H, W) of rows of each category; the decoder is one for all."""
+        grids = [self._model.grid((self.side, self.side), block) for block in self.blocks]
+        if (decoder := self.decoder_) is not None:
+
+            def decoded(arrays: list[Tensor]) -> list[Tensor]:
+                *tokens, texts = arrays
+                scaled = [own / scale for own, scale in zip(tokens, self.scales_, strict=True)]
+                return [decoded_map(decoder(scaled), texts, grids, size)]
+
+            return dict.fromkeys(categories, decoded)
+
+        def remembered(memory: list[Tensor], tokens: list[Tensor]) -> list[Tensor]:
+            return [remembered_map(tokens, memory, grids, size)]
+
         device = self._model.device
-        with torch.inference_mode(), torch_on_one_thread():
-            tokens = [torch.tensor(reading.tokens[block], device=device) for block in self.blocks]
-            if self.decoder_ is None:
-                memory = [own.to(device) for own in self.memories_[category]]
-                return remembered_map(tokens, memory, grids, size).cpu().numpy()
-            scaled = [own[None] / scale for own, scale in zip(tokens, self.scales_, strict=True)]
-            texts = self.texts_[category][None].to(device)
-            return decoded_map(self.decoder_(scaled), texts, grids, size)[0].cpu().numpy()
+        return {
+            category: partial(remembered, [own.to(device) for own in self.memories_[category]])
+            for category in set(categories)
+        }
 
 
 METHOD: type[Method] = AnomalyGPT

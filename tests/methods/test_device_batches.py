@@ -30,17 +30,29 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "mkd, noisy copies": ("mkd", {"localisation": "smooth_grad", "noise_draws": 12}),
     "cutpaste": ("cutpaste", {"density": "per_category"}),
     "regad": ("regad", {"training": "leave_one_out", "epochs": 2}),
+    "hvqtrans": ("hvqtrans", {}),
+    "hvqtrans, categories guessed": ("hvqtrans", {"categories": "nearest"}),
+    "ltad": ("ltad", {}),
+    "ltad, categories guessed": ("ltad_labelfree", {}),
+    "anomalygpt": ("anomalygpt", {}),
+    "anomalygpt, references": ("anomalygpt", {"shots": 2}),
 }
 """A method and what differs from its preset `check`."""
 
-SENT: dict[str, list[int]] = {"mkd, noisy copies": []}
-"""The batches of what does not go in batches of images: noisy copies of one image go together."""
+SENT = {
+    "mkd, noisy copies": 0,
+    **dict.fromkeys(("hvqtrans", "ltad"), 6),
+    "anomalygpt": 4 * 3,
+    "anomalygpt, references": 3 * 6,
+}
+"""How many arrays of a batch are sent, where there are not three: noisy copies of one image go together, the categories
+change four times, or a batch has several."""
 
 Fitted = tuple[Method, Prediction]
 
 NAMES = ("a", "b", "b", "a", "b", "a", "a", "a", "a", "a")
-SIDE = 80
-"""Of the images, which the networks see smaller."""
+SIDE = 128
+"""Of the images, which some networks see smaller. Their tokens are so many that all lie alike in a CPU's products."""
 
 
 def images(seed: int, places: Sequence[int] = range(len(NAMES))) -> ArrayImages:
@@ -99,7 +111,9 @@ def same(found: Prediction, wanted: Prediction, places: Sequence[int]) -> None:
 def test_batches_give_what_one_image_after_the_other_does(case: str, fitted: Fitted, sent: list[int]) -> None:
     method, wanted = fitted
     near(method.predict(images(1)), wanted)
-    assert sent == SENT.get(case, [BATCH] * 3), "10 images, or 7 of one category and 3 of the other"
+    assert set(sent) <= {BATCH}
+    if not case.endswith("guessed"):
+        assert len(sent) == SENT.get(case, 3), "10 images, or 7 of one category and 3 of the other"
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -109,7 +123,7 @@ def test_no_bit_depends_on_the_order_or_on_what_fills_a_batch(
 ) -> None:
     method, _ = fitted
     same(method.predict(images(1, places)), method.predict(images(1)), places)
-    assert set(sent) == set(SENT.get(case, [BATCH]))
+    assert set(sent) == ({BATCH} if SENT.get(case, 1) else set())
 
 
 @pytest.mark.parametrize("case", CASES)

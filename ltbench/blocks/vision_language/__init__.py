@@ -5,6 +5,7 @@ layers, for methods that learn from maps.
 """
 
 from ltbench.blocks.vision_language.clip_weights import check_weights
+from ltbench.blocks.vision_language.extraction import readings, text_vectors
 from ltbench.blocks.vision_language.loading import MODELS, Pixels, load_reader, load_vision_language
 from ltbench.blocks.vision_language.model import ImageFeatures, Stage, VisionLanguage
 from ltbench.blocks.vision_language.reading import (
@@ -13,8 +14,6 @@ from ltbench.blocks.vision_language.reading import (
     Reading,
     Texts,
     Views,
-    readings,
-    text_vectors,
     window_places,
 )
 from ltbench.blocks.vision_language.text import TextEncoder

@@ -12,12 +12,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ltbench.blocks.device import batch_of, download, upload
 from ltbench.blocks.features.weights import state_sha256
 from ltbench.blocks.switches import reproducible
 from ltbench.blocks.vision_language.clip_network import Clip
 from ltbench.blocks.vision_language.maps import check_windows
 from ltbench.blocks.vision_language.reading import LAST, Grid, Reading, Views, window_places
 from ltbench.core import sha256_of
+from ltbench.cores import usable_cores
 from ltbench.errors import ContractError, SpecError
 
 MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -104,8 +106,13 @@ class ClipReader:
 
     @property
     def workers(self) -> int:
-        """How many images to give it at once, each in a thread of its own."""
-        return torch.get_num_threads() if torch.device(self.device).type == "cpu" else 1
+        """How many images to work on at once, each in a thread of its own."""
+        return torch.get_num_threads() if torch.device(self.device).type == "cpu" else usable_cores()
+
+    @cached_property
+    def batch(self) -> int:
+        """How many images its device takes together, 0 where it takes one after the other."""
+        return batch_of(torch.device(self.device))
 
     def grid(self, size: tuple[int, int], block: int = LAST) -> Grid:
         """Return (height, width) in patches, the same for all blocks; what fills no patch is left out."""
@@ -124,11 +131,22 @@ class ClipReader:
         """
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
             raise ContractError(f"Expected an (H, W, 3) uint8 image, got {image.shape} {image.dtype}. Convert it.")
-        grid = self.grid((image.shape[0], image.shape[1]))
-        check_windows(views, grid)
-        device = torch.device(self.device)
+        grid, device = self._grid(image.shape[:2], views), torch.device(self.device)
         with torch.inference_mode(), reproducible(device):
-            return self._answer(self._pixels(torch.tensor(image, device=device)[None]), views, grid)
+            answers = self._answers(torch.tensor(image, device=device)[None], views, grid)
+            return Reading.of(grid, {name: _array(values) for name, values in answers.items()})
+
+    def send(self, images: NDArray[np.uint8], views: Views) -> Callable[[int], Reading]:
+        """Send `batch` images, (batch, H, W, 3), to the device, and return what waits for the reading of each.
+
+        Raises:
+            SpecError: a block that the model does not have, or windows larger than the grid.
+        """
+        grid, device = self._grid(images.shape[1:3], views), torch.device(self.device)
+        with torch.inference_mode(), reproducible(device):
+            answers = self._answers(upload(images, device), views, grid)
+            wait = download(list(answers.values()))
+        return lambda place: Reading.of(grid, {name: own[place] for name, own in zip(answers, wait(), strict=True)})
 
     def tokens(self, images: Tensor, blocks: Sequence[int]) -> list[Tensor]:
         """Return the patches of some blocks of a batch of images, (B, h * w, width) each."""
@@ -141,16 +159,22 @@ class ClipReader:
         mean, std = (torch.tensor(values, device=images.device).view(3, 1, 1) for values in (MEAN, STD))
         return (images.permute(0, 3, 1, 2) / 255 - mean) / std
 
-    def _answer(self, pixels: Tensor, views: Views, grid: Grid) -> Reading:
+    def _grid(self, size: tuple[int, ...], views: Views) -> Grid:
+        grid = self.grid((size[0], size[1]))
+        check_windows(views, grid)
+        return grid
+
+    def _answers(self, images: Tensor, views: Views, grid: Grid) -> dict[str, Tensor]:
+        """Return what is asked about images (B, H, W, 3) by the names of a reading's arrays, (B, ...) each."""
         tower = self.network.visual
-        embedded = tower.embed(pixels)
+        embedded = tower.embed(self._pixels(images))
         states = tower.states(embedded)
         streams = dict(enumerate(states))
         if views.value_blocks:
             first = len(states) - views.value_blocks
             streams |= dict(enumerate(tower.local(states, views.value_blocks), start=first))
         windows = {
-            side: tower.windows(embedded, torch.tensor(window_places(grid, side), device=pixels.device))
+            side: tower.windows(embedded, torch.tensor(window_places(grid, side), device=images.device))
             for side in views.windows
         }
         tokens = {block: states[self._block(block)][:, 1:] for block in views.tokens}
@@ -158,9 +182,8 @@ class ClipReader:
             tokens = {block: tower.ln_post(found) for block, found in tokens.items()}
         local = {block: tower.aligned(streams[self._block(block)]) for block in views.local}
         code = tower.code(states[-1], normalised=views.normalised_code)
-        return Reading(
-            grid, _array(code), *({k: _array(v) for k, v in kind.items()} for kind in (windows, tokens, local))
-        )
+        kinds = {"windows": windows, "tokens": tokens, "local": local}
+        return {"code": code, **{f"{kind}/{number}": own for kind, k in kinds.items() for number, own in k.items()}}
 
     def _block(self, block: int) -> int:
         layers = self.network.shape.vision.layers
@@ -184,7 +207,17 @@ class ClipReader:
 
     def identity(self) -> str:
         """Return a name of all that can change a bit of a reading."""
-        return _identity(self.image_weights_sha256, self.text.weights_sha256, str(self.network.shape), self.device)
+        return sha256_of(
+            {
+                "clip": 2,
+                "image": self.image_weights_sha256,
+                "text": self.text.weights_sha256,
+                "shape": str(self.network.shape),
+                "torch": torch.__version__,
+                "device": _processor(self.device),
+                **({"batch": self.batch} if self.batch else {}),
+            }
+        )
 
 
 def clip_reader(
@@ -200,14 +233,10 @@ def clip_reader(
     return ClipReader(name, network, ClipText(network, tokenize, marks), device, origin or {})
 
 
-def _identity(image: str, text: str, shape: str, device: str) -> str:
+def _processor(device: str) -> str:
     if torch.device(device).type == "cpu":
-        processor = f"cpu {torch.backends.cpu.get_cpu_capability()}"
-    else:
-        processor = torch.cuda.get_device_name(device)
-    return sha256_of(
-        {"clip": 2, "image": image, "text": text, "shape": shape, "torch": torch.__version__, "device": processor}
-    )
+        return f"cpu {torch.backends.cpu.get_cpu_capability()}"
+    return torch.cuda.get_device_name(device)
 
 
 def _array(values: Tensor) -> NDArray[np.float32]:

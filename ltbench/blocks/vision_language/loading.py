@@ -60,7 +60,7 @@ def load_vision_language(
         model = tiny_align(layers, SCALES[pixels], runtime.device, runtime.seed, last=last)
     else:
         model = load_align(name, layers, SCALES[pixels], runtime.device, last=last)
-    runtime.notes["foundation_model"] = model.facts() | {"name": name}
+    runtime.notes["foundation_model"] = model.facts() | {"name": name, **_batches(model.images.batch)}
     return model
 
 
@@ -90,5 +90,10 @@ def load_reader(name: str, weights: str = "", blocks: Sequence[int] = (LAST,), *
     else:
         layers = sorted(block - 1 for block in blocks if block != LAST) or None
         reader = map_reader(load_vision_language(name, layers, runtime=runtime, last=True), runtime.device)
-    runtime.notes["foundation_model"] = reader.facts() | {"name": name}
+    runtime.notes["foundation_model"] = reader.facts() | {"name": name, **_batches(reader.batch)}
     return reader
+
+
+def _batches(batch: int) -> dict[str, int]:
+    """Return what a record says of batches."""
+    return {"batch": batch} if batch else {}

@@ -18,6 +18,7 @@ import transformers
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ltbench.blocks.device import download, upload
 from ltbench.blocks.features.backbones import Backbone
 from ltbench.blocks.networks.timm_alone import timm
 from ltbench.blocks.threads import torch_on_one_thread
@@ -25,6 +26,7 @@ from ltbench.blocks.vision_language.model import VisionLanguage
 from ltbench.blocks.vision_language.reading import LAST, Grid, Reading, Views
 from ltbench.blocks.vision_language.text import TextEncoder
 from ltbench.core import sha256_of
+from ltbench.cores import usable_cores
 from ltbench.errors import SpecError
 
 STEM = 2
@@ -66,8 +68,13 @@ class MapReader:
 
     @property
     def workers(self) -> int:
-        """How many images to give it at once."""
-        return self.images.workers
+        """How many images to work on at once, each in a thread of its own."""
+        return usable_cores() if self.batch else self.images.workers
+
+    @property
+    def batch(self) -> int:
+        """How many images its device takes together, 0 where it takes one after the other."""
+        return self.images.batch
 
     def grid(self, size: tuple[int, int], block: int = LAST) -> Grid:
         """Return (height, width) of a block's map."""
@@ -82,10 +89,30 @@ class MapReader:
         Raises:
             SpecError: a block whose map it does not give, or windows larger than the grid.
         """
-        wanted = {block: self._level(block).place for block in views.tokens}
+        self._check(views)
+        return self._reading(self.images(image), views)
+
+    def send(self, images: NDArray[np.uint8], views: Views) -> Callable[[int], Reading]:
+        """Send `batch` images, (batch, H, W, 3), to the device, and return what waits for the reading of each.
+
+        What follows the maps is made on the CPU by whoever waits.
+
+        Raises:
+            SpecError: a block whose map it does not give.
+        """
+        self._check(views)
+        with torch.inference_mode():
+            wait = download(self.images.levels(upload(images, self.images.device)))
+        return lambda place: self._reading([level[place] for level in wait()], views)
+
+    def _check(self, views: Views) -> None:
+        for block in views.tokens:
+            self._level(block)
         if set(views.local) - {LAST}:
             raise SpecError(f"Expected the block {LAST} of this model, got {views.local}. Use CLIP for other blocks.")
-        found = self.images(image)
+
+    def _reading(self, found: Sequence[NDArray[np.float32]], views: Views) -> Reading:
+        """Return what is asked about an image whose levels (C, h, w) were found."""
         with torch.inference_mode(), torch_on_one_thread():
             cells = self.cells_of(torch.tensor(found[self.levels[LAST].place]))
             grid = (cells.shape[1], cells.shape[2])
@@ -95,7 +122,7 @@ class MapReader:
                 grid,
                 np.ascontiguousarray(cells.mean(dim=(1, 2)).numpy()),
                 windows,
-                {block: _rows(torch.tensor(found[place])) for block, place in wanted.items()},
+                {block: _rows(torch.tensor(found[self._level(block).place])) for block in views.tokens},
                 {LAST: _rows(cells)} if views.local else {},
             )
 

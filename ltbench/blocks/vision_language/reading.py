@@ -1,28 +1,18 @@
 """What a method asks an image-text model about an image, whichever model it is: the interface of the family.
 
 A `Reader` gives a pooled code, codes of windows, tokens of chosen blocks, and patches in the space of texts; its `text`
-gives vectors of texts. ALIGN, CLIP and the packaged stand-in are readers. `readings` takes them from the feature store.
+gives vectors of texts. ALIGN, CLIP and the packaged stand-in are readers. `extraction` asks about sets of images.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing
-from dataclasses import asdict, dataclass, field
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
-import PIL
-import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
-
-from ltbench.blocks.features.extractor import PHASE
-from ltbench.core import sha256_of
-from ltbench.cores import ahead, in_order, usable_cores
-from ltbench.method import ImageSet, Runtime
 
 Array = NDArray[np.float32]
 Grid = tuple[int, int]
@@ -70,6 +60,23 @@ class Reading:
     windows: Mapping[int, Array] = field(default_factory=dict)
     tokens: Mapping[int, Array] = field(default_factory=dict)
     local: Mapping[int, Array] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, grid: Grid, arrays: Mapping[str, Array]) -> Reading:
+        """Return the reading that `arrays` describes."""
+        kinds: dict[str, dict[int, Array]] = {"windows": {}, "tokens": {}, "local": {}}
+        for name, array in arrays.items():
+            kind, _, number = name.partition("/")
+            if number:
+                kinds[kind][int(number)] = array
+        return cls(grid, arrays["code"], **kinds)
+
+    @property
+    def arrays(self) -> dict[str, Array]:
+        """All of it but the grid by name: "code", "windows/2", "tokens/-1"."""
+        kinds = {"windows": self.windows, "tokens": self.tokens, "local": self.local}
+        named = {f"{kind}/{number}": array for kind, own in kinds.items() for number, array in own.items()}
+        return {"code": self.code, **named}
 
 
 class Texts(Protocol):
@@ -120,7 +127,12 @@ class Reader(Protocol):
 
     @property
     def workers(self) -> int:
-        """How many images to give it at once."""
+        """How many images to work on at once, each in a thread of its own."""
+        ...
+
+    @property
+    def batch(self) -> int:
+        """How many images its device takes together (`send`), 0 where it takes one after the other (`read`)."""
         ...
 
     def grid(self, size: tuple[int, int], block: int = LAST) -> Grid:
@@ -133,6 +145,14 @@ class Reader(Protocol):
 
     def read(self, image: NDArray[np.uint8], views: Views) -> Reading:
         """Return what is asked about one image, (H, W, 3) RGB; it depends on nothing but the image."""
+        ...
+
+    def send(self, images: NDArray[np.uint8], views: Views) -> Callable[[int], Reading]:
+        """Send `batch` images, (batch, H, W, 3) RGB, to the device, without waiting for it.
+
+        Returns:
+            What waits for the reading of one of them, by its place; any thread may call it.
+        """
         ...
 
     def tokens(self, images: Tensor, blocks: Sequence[int]) -> list[Tensor]:
@@ -163,89 +183,3 @@ def window_places(grid: Grid, side: int) -> NDArray[np.int64]:
     numbers = np.arange(grid[0] * grid[1]).reshape(grid)
     windows = np.lib.stride_tricks.sliding_window_view(numbers, (side, side))
     return np.ascontiguousarray(windows.reshape(-1, side * side))
-
-
-def readings(reader: Reader, images: ImageSet, views: Views, side: int, runtime: Runtime) -> Iterator[Reading]:
-    """Yield what a model says of each image, in order: from the runtime's feature store where it has it.
-
-    Args:
-        reader: the model.
-        images: resized to `side` bicubically, as Pillow does, where they have another size.
-        views: what is asked.
-        side: side in pixels that the model is given; 0 for the images' own.
-        runtime: feature store and progress; the seconds waited count as the phase "features".
-    """
-    size = (side, side) if side else images.size
-    grid = reader.grid(size)
-    given = {"reading": reader.identity(), "views": asdict(views), "size": size, "from": images.size}
-    space = sha256_of(given | {"pillow": PIL.__version__})[:32]
-    progress = runtime.progress
-    with closing(in_order(_tasks(reader, images, views, size, grid, space, runtime), reader.workers)) as results:
-        for _ in progress.track(range(len(images)), PHASE, total=len(images)):
-            with progress.timed(PHASE):
-                found = next(results)
-            yield found
-
-
-def _tasks(
-    reader: Reader, images: ImageSet, views: Views, size: tuple[int, int], grid: Grid, space: str, runtime: Runtime
-) -> Iterator[Callable[[], Reading]]:
-    """Yield what is to be done for each image; images are decoded, and stored readings read, ahead of the model."""
-    store = runtime.feature_store
-    keys: Sequence[str | None] = [None] * len(images) if store is None else images.fingerprints
-
-    def find(index: int) -> Reading | NDArray[np.uint8]:
-        key = keys[index]
-        if store is not None and key is not None and (stored := store.get(space, key)) is not None:
-            return _unpacked(grid, stored)
-        image = images[index]
-        if image.shape[:2] != size:
-            image = np.array(Image.fromarray(image).resize(size[::-1], Image.Resampling.BICUBIC))
-        return image
-
-    def read(waited: Callable[[], Reading | NDArray[np.uint8]], key: str | None) -> Reading:
-        found = waited()
-        if isinstance(found, Reading):
-            return found
-        reading = reader.read(found, views)
-        if store is not None and key is not None:
-            store.put(space, key, _packed(reading))
-        return reading
-
-    with closing(ahead((partial(find, index) for index in range(len(images))), usable_cores())) as found:
-        for one, key in zip(found, keys, strict=True):
-            yield partial(read, one, key)
-
-
-def _packed(reading: Reading) -> dict[str, Array]:
-    arrays = {"code": reading.code}
-    for kind in ("windows", "tokens", "local"):
-        arrays |= {f"{kind}/{number}": array for number, array in getattr(reading, kind).items()}
-    return arrays
-
-
-def _unpacked(grid: Grid, arrays: Mapping[str, Array]) -> Reading:
-    kinds: dict[str, dict[int, Array]] = {"windows": {}, "tokens": {}, "local": {}}
-    for name, array in arrays.items():
-        kind, _, number = name.partition("/")
-        if number:
-            kinds[kind][int(number)] = array
-    return Reading(grid, arrays["code"], **kinds)
-
-
-def text_vectors(reader: Reader, texts: Sequence[str], runtime: Runtime) -> Tensor:
-    """Return the vectors of texts, (n, D), float32 on the CPU: from the feature store where it has the list.
-
-    They are kept by the hash of all texts. Equal texts are read once, each by itself.
-    """
-    space = sha256_of({"texts": reader.identity()})[:32]
-    key, store = sha256_of(list(texts)), runtime.feature_store
-    if store is not None and (stored := store.get(space, key)) is not None:
-        return torch.tensor(stored["vectors"])
-    distinct = list(dict.fromkeys(texts))
-    with torch.inference_mode():
-        vectors = reader.text.encode_texts(distinct).float().cpu()
-    found = vectors[[distinct.index(text) for text in texts]].numpy().copy()
-    if store is not None:
-        store.put(space, key, {"vectors": found})
-    return torch.tensor(found)

@@ -79,12 +79,12 @@ def test_maps_of_a_decoder() -> None:
 
 
 def test_maps_of_a_memory() -> None:
-    tokens = [random(16, 20, seed=seed) for seed in range(3)]
+    tokens = [random(1, 16, 20, seed=seed) for seed in range(3)]
     memory = [unit(40, 20, seed=seed + 10) for seed in range(3)]
     found = remembered_map(tokens, memory, GRIDS, SIZE)
     assert found.min() >= 0
     assert found.max() <= 2
-    own = [torch.nn.functional.normalize(token, dim=-1) for token in tokens]
+    own = [torch.nn.functional.normalize(token[0], dim=-1) for token in tokens]
     assert remembered_map(tokens, own, GRIDS, SIZE).abs().max() < 1e-6
     opposite = remembered_map(tokens, [-token[:1] for token in own], GRIDS, SIZE)
     assert opposite.max() <= 2 + 1e-6

@@ -128,7 +128,7 @@ def test_memory_of_normal_images() -> None:
     ]
     for block, (query, kept) in enumerate(zip(queries, memory, strict=True)):
         near(similarity(query, kept), found["memory.similarity_per_layer"][block])
-    map_ = remembered_map(queries, memory, [GRID] * 4, SIZE)
+    (map_,) = remembered_map([query[None] for query in queries], memory, [GRID] * 4, SIZE)
     near(map_[::7, ::7], found["memory.map"].view(32, 32))
     assert map_.max().item() == pytest.approx(facts()["memory image score"], abs=OUTPUT)
 
