@@ -23,6 +23,8 @@ Precision = Literal["float32", "tf32", "bf16"]
 """What a backbone computes in: "float32" in full; "tf32", products of float32 rounded to 10 bits, on CUDA; "bf16",
 convolutions and products in bfloat16. What it gives is float32 in any case."""
 
+CPU = torch.device("cpu")
+
 Undo = Callable[[], object]
 """Puts a switch back to where it was."""
 

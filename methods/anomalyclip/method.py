@@ -16,7 +16,7 @@ from pydantic import Field
 from ltbench.blocks.maps import upsample_and_smooth
 from ltbench.blocks.memory_bank.estimate import maps_bytes
 from ltbench.blocks.state import load_state, save_state
-from ltbench.blocks.threads import torch_on_one_thread
+from ltbench.blocks.switches import CPU, reproducible
 from ltbench.blocks.training.learner import Schedule
 from ltbench.blocks.training.settings import BatchSize, Epochs, TrainingPrecision
 from ltbench.blocks.vision_language import LAST, Reader, Reading, Views, load_reader, readings
@@ -206,7 +206,7 @@ class AnomalyCLIP:
 
     def _read_prompts(self) -> None:
         """Work out the prompts' vectors, once; no text goes through the text branch any more."""
-        with torch.no_grad(), torch_on_one_thread():
+        with torch.no_grad(), reproducible(torch.device(self._model.device)):
             self.texts_ = self.prompts_.vectors(self._model.text).float().cpu()
 
     def _tasks(self, images: ImageSet) -> Iterator[Callable[[], tuple[float, NDArray[np.float64]]]]:
@@ -215,7 +215,7 @@ class AnomalyCLIP:
 
     def _scored(self, reading: Reading) -> tuple[float, NDArray[np.float64]]:
         """Return the score of an image and its map (h, w), the sum over blocks."""
-        with torch.inference_mode(), torch_on_one_thread():
+        with torch.inference_mode(), reproducible(CPU):
             score = probabilities(torch.tensor(reading.code), self.texts_, self.temperature)[1].item()
             grids = [
                 probabilities(torch.tensor(patches), self.texts_, self.temperature)[:, 1]

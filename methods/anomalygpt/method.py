@@ -253,8 +253,8 @@ class AnomalyGPT:
     def _read(self, categories: Sequence[str]) -> None:
         """Work out the normal and the abnormal prompt, (2, D), of the categories that have none yet."""
         for category in sorted(set(categories) - set(self.texts_)):
+            vectors = [text_vectors(self._model, own, self._runtime) for own in sentences(category)]
             with torch_on_one_thread():
-                vectors = [text_vectors(self._model, own, self._runtime) for own in sentences(category)]
                 self.texts_[category] = torch.stack([ensemble(F.normalize(own, dim=-1)) for own in vectors])
 
     def _memory(self, images: ImageSet) -> list[Tensor]:

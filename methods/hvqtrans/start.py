@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ltbench.blocks.threads import torch_on_one_thread
+from ltbench.blocks.switches import reproducible
 
 from .codebooks import clustered
 from .net import HVQNetwork
@@ -48,7 +48,7 @@ def start_from_tokens(
     for category in sorted(set(categories)):
         members = np.flatnonzero(np.asarray(categories) == category)
         chosen = members[torch.randperm(len(members), generator=generator)[:IMAGES].sort().values.numpy()]
-        with torch.no_grad(), torch_on_one_thread():
+        with torch.no_grad(), reproducible(device):
             levels = network.encode(torch.tensor(tokens[chosen], device=device) / scale)
             network.top.start(0, category, _codes(levels[-1], count, iterations, generator))
             own = [category] * len(chosen)

@@ -22,7 +22,7 @@ from ltbench.blocks.maps import upsample
 from ltbench.blocks.memory_bank.estimate import maps_bytes
 from ltbench.blocks.networks.attention import Grid
 from ltbench.blocks.state import load_state, packed, save_state, unpacked
-from ltbench.blocks.threads import torch_on_one_thread
+from ltbench.blocks.switches import reproducible
 from ltbench.blocks.training.estimate import phases
 from ltbench.blocks.training.learner import Learner, Schedule
 from ltbench.blocks.training.loop import train
@@ -171,7 +171,7 @@ class SemanticReconstruction(HyperParameters, ABC):
         made = partial(
             text_vectors, self._model.text, self.names_, encoded=self.encode_text, normalised=self.normalise_text
         )
-        with torch.no_grad(), torch_on_one_thread():
+        with torch.no_grad(), reproducible(torch.device(self._runtime.device)):
             return Texts(made([""]), made(self.normal_prompts), made(self.abnormal_prompts))
 
     def memory_estimate(self, images: ImageCounts, *, streamed: bool) -> MemoryEstimate:

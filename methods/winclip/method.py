@@ -16,7 +16,6 @@ from ltbench.blocks.maps import upsample
 from ltbench.blocks.memory_bank.estimate import maps_bytes
 from ltbench.blocks.references import references
 from ltbench.blocks.state import load_state, packed, save_state, unpacked
-from ltbench.blocks.threads import torch_on_one_thread
 from ltbench.blocks.vision_language import LAST, Reader, Reading, Views, load_reader, readings, text_vectors
 from ltbench.blocks.vision_language.estimate import reader_bytes
 from ltbench.core import Prediction
@@ -169,8 +168,7 @@ class WinCLIP:
         """Return the normal and the anomalous prototype (2, D): means of the prompts' vectors, then of length 1."""
         if category not in self.prototypes_:
             name = {"folder": category, "spaced": category.replace("_", " "), "object": "object"}[self.names]
-            with torch_on_one_thread():
-                vectors = [text_vectors(self._model, list(own), self._runtime).double() for own in prompts(name)]
+            vectors = [text_vectors(self._model, list(own), self._runtime).double() for own in prompts(name)]
             self.prototypes_[category] = unit(np.stack([own.mean(dim=0).numpy() for own in vectors]))
         return self.prototypes_[category]
 

@@ -11,24 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from ltbench.contract.registry import method_class, method_names, presets
-from ltbench.contract.subject import Subject
-from ltbench.core import Prediction
 from ltbench.method import Method, Runtime
+from tests.methods.small import NAMES, SMALLER, UNTRAINED, predicted, subject_of
 from tests.second_device import SECOND, There, WrongDeviceError, second_device
-
-BANKS = ("groupcore", "padim", "patchcore", "softpatch", "tailedcore", "tailedcore_oracle")
-UNTRAINED = (*BANKS, "winclip")
-"""What is learnt depends on no random numbers that a device draws, so that a device finds what the CPU does."""
-
-SMALLER = {"backbone": "test_resnet", "weights": "random", "layers": (1, 2)}
-OWN: dict[str, dict[str, Any]] = {
-    "anomalyclip": {"epochs": 1},
-    "draem": {"iterations": 2},
-    **dict.fromkeys(BANKS, SMALLER),
-    "padim": SMALLER | {"dimensions": 20},
-}
-"""Hyper-parameters other than those of the contract checks, whose numbers mean something."""
 
 
 @pytest.fixture
@@ -37,15 +22,9 @@ def second(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         yield SECOND
 
 
-def predicted(subject: Subject, device: str) -> Prediction:
-    method = subject.method(**subject.parameters | OWN.get(subject.method.info.name, {}))
-    return method.fit(subject.train, replace(subject.runtime(), device=device)).predict(subject.mixed)
-
-
-@pytest.mark.parametrize("name", [name for name in method_names() if name not in ("anomalib", "mean_image")])
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "mean_image"])
 def test_a_method_keeps_to_its_device(name: str, second: str) -> None:
-    cls = method_class(name)
-    subject = Subject(cls, presets(cls))
+    subject = subject_of(name)
     found = predicted(subject, second)
     assert np.isfinite(found.scores).all()
     if name in UNTRAINED:
@@ -54,9 +33,8 @@ def test_a_method_keeps_to_its_device(name: str, second: str) -> None:
 
 
 def test_what_is_left_out_is_left_out_on_the_device(second: str) -> None:
-    cls: Any = method_class("softpatch")
-    subject = Subject(cls, presets(cls))
-    method = cls(**subject.parameters | SMALLER).fit(subject.train, Runtime(device=second))
+    subject = subject_of("softpatch")
+    method: Any = subject.method(**subject.parameters | SMALLER).fit(subject.train, Runtime(device=second))
     whole = method.predict(subject.seen)
     found = method.predict_without(subject.seen, [[0], [], [2], []])
     assert (found.scores != whole.scores).tolist() == [True, False, True, False]
@@ -72,12 +50,11 @@ def test_a_training_goes_on_on_its_device(second: str, tmp_path: Path) -> None:
     def stop(epoch: int, method: Method) -> None:
         raise StoppedError
 
-    cls = method_class("uniad")
-    subject = Subject(cls, presets(cls))
+    subject = subject_of("uniad")
     runtime = Runtime(device=second, checkpoints=tmp_path, checkpoint_minutes=0)
     with pytest.raises(StoppedError):
-        cls(**subject.parameters).fit(subject.train, replace(runtime, after_epoch=stop))
-    found = cls(**subject.parameters).fit(subject.train, runtime).predict(subject.mixed)
+        subject.method(**subject.parameters).fit(subject.train, replace(runtime, after_epoch=stop))
+    found = subject.method(**subject.parameters).fit(subject.train, runtime).predict(subject.mixed)
     np.testing.assert_array_equal(found.scores, predicted(subject, second).scores)
 
 

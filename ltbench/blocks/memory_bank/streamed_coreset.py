@@ -10,7 +10,7 @@ from ltbench.blocks.features.patches import Patches
 from ltbench.blocks.memory_bank.bank import PatchEmbedder
 from ltbench.blocks.memory_bank.coreset import coreset_size, draw_start, greedy_coreset, random_projection
 from ltbench.blocks.memory_bank.rows import Rows
-from ltbench.blocks.threads import torch_on_one_thread
+from ltbench.blocks.switches import CPU, reproducible
 from ltbench.errors import SpecError
 from ltbench.method import ImageSet
 
@@ -72,6 +72,6 @@ def _projections(
 
 
 def _product(patches: Patches, weight: NDArray[np.float32]) -> Patches:
-    with torch_on_one_thread():
+    with reproducible(CPU):
         product: Patches = (torch.from_numpy(patches) @ torch.from_numpy(weight)).numpy()
     return product

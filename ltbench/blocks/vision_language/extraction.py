@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ltbench.blocks.device import groups
 from ltbench.blocks.features.extractor import PHASE
+from ltbench.blocks.switches import reproducible
 from ltbench.blocks.vision_language.reading import Grid, Reader, Reading, Views
 from ltbench.core import sha256_of
 from ltbench.cores import ahead, in_order, usable_cores
@@ -141,7 +142,7 @@ def text_vectors(reader: Reader, texts: Sequence[str], runtime: Runtime) -> Tens
     if store is not None and (stored := store.get(space, key)) is not None:
         return torch.tensor(stored["vectors"])
     distinct = list(dict.fromkeys(texts))
-    with torch.inference_mode():
+    with torch.inference_mode(), reproducible(torch.device(reader.device)):
         vectors = reader.text.encode_texts(distinct).float().cpu()
     found = vectors[[distinct.index(text) for text in texts]].numpy().copy()
     if store is not None:

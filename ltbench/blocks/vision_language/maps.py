@@ -21,7 +21,7 @@ from torch import Tensor
 from ltbench.blocks.device import download, upload
 from ltbench.blocks.features.backbones import Backbone
 from ltbench.blocks.networks.timm_alone import timm
-from ltbench.blocks.threads import torch_on_one_thread
+from ltbench.blocks.switches import CPU, reproducible
 from ltbench.blocks.vision_language.model import VisionLanguage
 from ltbench.blocks.vision_language.reading import LAST, Grid, Reading, Views
 from ltbench.blocks.vision_language.text import TextEncoder
@@ -113,7 +113,7 @@ class MapReader:
 
     def _reading(self, found: Sequence[NDArray[np.float32]], views: Views) -> Reading:
         """Return what is asked about an image whose levels (C, h, w) were found."""
-        with torch.inference_mode(), torch_on_one_thread():
+        with torch.inference_mode(), reproducible(CPU):
             cells = self.cells_of(torch.tensor(found[self.levels[LAST].place]))
             grid = (cells.shape[1], cells.shape[2])
             check_windows(views, grid)

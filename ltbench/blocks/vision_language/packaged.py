@@ -22,7 +22,7 @@ from transformers import AlignTextConfig, AlignTextModel, AutoTokenizer
 from ltbench.blocks.features import weights
 from ltbench.blocks.features.backbones import load_backbone
 from ltbench.blocks.networks.timm_alone import timm
-from ltbench.blocks.threads import torch_on_one_thread
+from ltbench.blocks.switches import CPU, reproducible
 from ltbench.blocks.vision_language.model import Code, Stage, VisionLanguage
 from ltbench.blocks.vision_language.text import TextEncoder
 from ltbench.core import sha256_of
@@ -92,7 +92,7 @@ def load_packaged(backbone: str, layers: Sequence[int] | None, runtime: Runtime)
     head = nn.Sequential(network.conv_head, network.bn2).requires_grad_(requires_grad=False)
 
     def code_of(level: NDArray[np.float32]) -> Code:
-        with torch.inference_mode(), torch_on_one_thread():
+        with torch.inference_mode(), reproducible(CPU):
             pooled = head(torch.tensor(level)[None]).mean(dim=(2, 3))
             return cast(Code, (pooled @ matrix)[0].numpy())
 
@@ -137,7 +137,7 @@ def _bridge(spot: str, classifier: Tensor, text: TextEncoder, store: FeatureStor
     stored = store.get(spot, "bridge") if store else None
     if stored is not None:
         return Bridge(stored["matrix"], stored["centre"])
-    with torch.inference_mode(), torch_on_one_thread():
+    with torch.inference_mode(), reproducible(CPU):
         bridge = _solved(classifier, text)
     if store is not None:
         store.put(spot, "bridge", bridge._asdict())
