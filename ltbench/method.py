@@ -187,11 +187,13 @@ class ImageCounts:
         size: (height, width) in pixels of every image.
         train: training images of each category.
         test: test images of each category.
+        batch: images that go together on the run's device, which has memory of its own; 0 on a CPU.
     """
 
     size: tuple[int, int]
     train: tuple[int, ...]
     test: tuple[int, ...]
+    batch: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,10 +203,13 @@ class MemoryEstimate:
     Args:
         phases: what is made when, in a few words ("coreset of 1,254,400 patches in 128 dimensions") -> peak bytes.
         disk: bytes of temporary files.
+        device: the same as `phases` for a device with memory of its own, weights included; empty on a CPU, and where
+            the method does not say.
     """
 
     phases: Mapping[str, int]
     disk: int = 0
+    device: Mapping[str, int] = field(default_factory=dict)
 
 
 @runtime_checkable
@@ -216,7 +221,9 @@ class EstimatesMemory(Protocol):
     """
 
     def memory_estimate(self, images: ImageCounts, *, streamed: bool) -> MemoryEstimate:
-        """Return an upper estimate for a CPU, without decoding an image or loading weights.
+        """Return an upper estimate, without decoding an image or loading weights.
+
+        With `images.batch` it may say in `MemoryEstimate.device`, too, what lies on the device.
 
         Args:
             images: how many there are.

@@ -11,7 +11,7 @@ import inspect
 import random
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,9 @@ from ltbench.contract.subject import SIDE, Lending, Subject, select
 from ltbench.core import Prediction
 from ltbench.errors import ContractError, LtbenchError
 from ltbench.method import EstimatesMemory, ImageCounts, Method
+
+DEVICE_BATCH = 32
+"""Images that go together on the device that an estimate is asked about."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +169,10 @@ def check_every_hyper_parameter_matters(subject: Subject) -> None:
 
 
 def check_memory_estimate(subject: Subject) -> None:
-    """An estimate of memory, where a method offers one, is positive in every phase, and grows with the images."""
+    """An estimate of memory, where a method offers one, is positive in every phase, and grows with the images.
+
+    What it says of a device, if anything, grows with the images that go together there as well.
+    """
     method = subject.method(**subject.parameters)
     if not isinstance(method, EstimatesMemory):
         return
@@ -179,6 +185,24 @@ def check_memory_estimate(subject: Subject) -> None:
             require(estimate.disk >= 0, f"the estimate has {estimate.disk} bytes of temporary files")
         least, most = (max(estimate.phases.values()) for estimate in estimates)
         require(least < most, f"the estimate is {least} bytes for 8 images and {most} for 80,000")
+    _check_device_estimate(method, few, many)
+
+
+def _check_device_estimate(method: EstimatesMemory, few: ImageCounts, many: ImageCounts) -> None:
+    on_cpu = method.memory_estimate(few, streamed=False).device
+    require(not on_cpu, f"the estimate has {dict(on_cpu)} on a device of a run that has none")
+    asked = (replace(few, batch=1), replace(few, batch=DEVICE_BATCH), replace(many, batch=DEVICE_BATCH))
+    found = [method.memory_estimate(images, streamed=False).device for images in asked]
+    if not any(found):
+        return
+    odd = [phase for device in found for phase, size in device.items() if not isinstance(size, int) or size <= 0]
+    require(all(found) and not odd, f"on a device the estimate has {f'no bytes for {odd}' if odd else 'no phases'}")
+    peaks = [max(device.values()) for device in found]
+    require(
+        peaks == sorted(peaks),
+        f"on a device the estimate is {peaks[0]} bytes for 8 images one by one, {peaks[1]} for {DEVICE_BATCH} of them "
+        f"at a time, and {peaks[2]} for 80,000",
+    )
 
 
 CHECKS: tuple[Callable[[Subject], None], ...] = (

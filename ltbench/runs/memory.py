@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ltbench.core import Protocol, Split
 from ltbench.errors import SpecError
 from ltbench.method import EstimatesMemory, ImageCounts, MemoryEstimate, Method
+from ltbench.runs.device_memory import check_room, counted_for
 from ltbench.runs.environment import available_memory, resident_memory
+from ltbench.runs.savers import as_options, changed, gib, largest, savers
 
 RESERVE = 352 * 2**20
 """Bytes that a process takes beside a method's arrays once it works: libraries that come with the first network and the
@@ -34,12 +35,14 @@ class MemoryPlan:
         estimate: the method's.
         limit: bytes that the run may take, or None.
         streamed: whether large arrays lie in temporary files.
+        device: of the run.
     """
 
     base: int
     estimate: MemoryEstimate
     limit: int | None = None
     streamed: bool = False
+    device: str = "cpu"
 
     @property
     def peak(self) -> int:
@@ -49,7 +52,7 @@ class MemoryPlan:
     @property
     def driver(self) -> str:
         """The phase in which it is so large."""
-        return max(self.estimate.phases, key=lambda phase: self.estimate.phases[phase])
+        return largest(self.estimate.phases)
 
     @property
     def allowance(self) -> int | None:
@@ -59,53 +62,68 @@ class MemoryPlan:
     @property
     def text(self) -> str:
         """One line for people."""
-        line = f"peak memory estimated at {_gib(self.peak)} ({self.driver})"
+        line = f"peak memory estimated at {gib(self.peak)} ({self.driver})"
+        if there := self.estimate.device:
+            line += f", on {self.device} at {gib(max(there.values()))} ({largest(there)})"
         if self.streamed:
-            return f"{line}, with {_gib(self.estimate.disk)} in a temporary file to stay below {_gib(self.limit or 0)}"
+            return f"{line}, with {gib(self.estimate.disk)} in a temporary file to stay below {gib(self.limit or 0)}"
         free = available_memory()
         if self.limit is None and free is not None and self.peak - resident_memory() > free:
             safe = 0.9 * (resident_memory() + free)
-            line += f"; {_gib(free)} are free: --memory-limit {safe / 2**30:.1f}GiB keeps it below that"
+            line += f"; {gib(free)} are free: --memory-limit {safe / 2**30:.1f}GiB keeps it below that"
         return line
 
     @property
     def note(self) -> dict[str, Any]:
         """What a run's record says of it."""
+        there = self.estimate.device
+        on_device = {
+            "estimated_device_peak_mib": round(max(there.values()) / 2**20, 1),
+            "device_phase": largest(there),
+        } if there else {}  # fmt: skip
         return {
             "estimated_peak_mib": round(self.peak / 2**20, 1),
             "phase": self.driver,
             "limit_mib": None if self.limit is None else round(self.limit / 2**20, 1),
             "streamed": self.streamed,
+            **on_device,
         }
 
 
 def plan_memory(
-    method: Method, images: ImageCounts, limit: int | None = None, scratch: Path | None = None
+    method: Method,
+    images: ImageCounts,
+    limit: int | None = None,
+    scratch: Path | None = None,
+    device: str = "cpu",
 ) -> MemoryPlan | None:
-    """Return what a run will take on a CPU, or None if the method does not say. No image is read.
+    """Return what a run will take, or None if the method does not say. No image is read.
 
     Args:
         method: with its hyper-parameters.
         images: of `image_counts`.
         limit: bytes that the process may take, or None.
         scratch: folder for temporary files; its disk must have room for them.
+        device: of the run; what lies on one with memory of its own is compared with what is free there.
 
     Raises:
-        SpecError: the run does not fit even with its large arrays in files. The message says what takes so much, and
-            what would fit.
+        SpecError: the run does not fit even with its large arrays in files, or not on its device. The message says what
+            takes so much, and what would fit.
     """
     if not isinstance(method, EstimatesMemory):
         return None
+    images = counted_for(device, images)
     base = resident_memory() + RESERVE
-    plan = MemoryPlan(base, method.memory_estimate(images, streamed=False), limit)
+    plan = MemoryPlan(base, method.memory_estimate(images, streamed=False), limit, device=device)
+    check_room(method, images, plan.estimate.device, device)
     if limit is None or plan.peak <= limit:
         return plan
-    streamed = MemoryPlan(base, method.memory_estimate(images, streamed=True), limit, streamed=True)
+    streamed = MemoryPlan(base, method.memory_estimate(images, streamed=True), limit, streamed=True, device=device)
     if streamed.peak > limit:
         raise SpecError(_refusal(method, images, streamed))
     if scratch is not None and streamed.estimate.disk > (free := _free_disk(scratch)):
         raise SpecError(
-            f"Expected {_gib(streamed.estimate.disk)} free for a temporary file in {scratch}, got {_gib(free)}. Set "
+            f"Expected {gib(streamed.estimate.disk)} free for a temporary file in {scratch}, got {gib(free)}. Set "
             f"LTBENCH_CACHE to a folder on a larger disk, or pass --memory-limit {_size(plan.peak)} or more."
         )
     return streamed
@@ -119,37 +137,23 @@ def image_counts(split: Split, protocol: Protocol) -> ImageCounts:
 
 def _refusal(method: EstimatesMemory, images: ImageCounts, plan: MemoryPlan) -> str:
     saving = [
-        " ".join(f"-p {name}={value}" for name, value in setting.items())
-        for setting in _savers(method)
-        if plan.base + max(_changed(method, setting).memory_estimate(images, streamed=True).phases.values())
+        as_options(setting)
+        for setting in savers(method)
+        if plan.base + max(changed(method, setting).memory_estimate(images, streamed=True).phases.values())
         <= (plan.limit or 0)
     ]
     other = f" Or change the result with {', or '.join(saving)}." if saving else ""
     return (
-        f"Expected {sum(images.train):,} training images to fit in {_gib(plan.limit or 0)} (--memory-limit), got an "
-        f"estimate of {_gib(plan.peak)} even with large arrays in files, {_gib(plan.base)} of them for the process "
+        f"Expected {sum(images.train):,} training images to fit in {gib(plan.limit or 0)} (--memory-limit), got an "
+        f"estimate of {gib(plan.peak)} even with large arrays in files, {gib(plan.base)} of them for the process "
         f"itself; it is the {plan.driver} that takes most. Pass --memory-limit {_size(plan.peak)} or more.{other}"
     )
-
-
-def _savers(method: EstimatesMemory) -> tuple[Mapping[str, Any], ...]:
-    found: tuple[Mapping[str, Any], ...] = getattr(type(method), "memory_savers", ())
-    return tuple(setting for setting in found if any(getattr(method, name) != value for name, value in setting.items()))
-
-
-def _changed(method: Any, setting: Mapping[str, Any]) -> EstimatesMemory:
-    changed: EstimatesMemory = replace(method, **setting)
-    return changed
 
 
 def _free_disk(folder: Path) -> int:
     while not folder.exists():
         folder = folder.parent
     return shutil.disk_usage(folder).free
-
-
-def _gib(size: int) -> str:
-    return f"{size / 2**30:.1f} GiB"
 
 
 def _size(size: int) -> str:

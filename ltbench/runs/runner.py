@@ -119,7 +119,8 @@ def run(planned: Plan, split: Split, dataset: Dataset, harness: Harness) -> Outc
 
     Raises:
         NotApplicableError: the method cannot train on the split.
-        SpecError: it does not fit in the memory limit, or what the finished run was made of has changed since.
+        SpecError: it does not fit in the memory limit or on its device, or what the finished run was made of has
+            changed since.
         DataError: the split names images that the dataset lacks, or one that cannot be read.
         ContractError: the method returned something else than the contract says.
         BusyError: another process is doing the run, and the harness does not wait.
@@ -220,7 +221,8 @@ def _record(planned: Plan, split: Split, dataset: Dataset, harness: Harness, cla
 def _plan_memory(planned: Plan, split: Split, harness: Harness) -> MemoryPlan | None:
     """Return what the run will take, and say so."""
     method, limit = planned.method(**planned.values), harness.memory_limit
-    memory = plan_memory(method, image_counts(split, planned.spec.protocol), limit, scratch_folder())
+    counts = image_counts(split, planned.spec.protocol)
+    memory = plan_memory(method, counts, limit, scratch_folder(), harness.device)
     if memory is not None:
         harness.progress.say(memory.text)
     elif limit is not None:

@@ -15,8 +15,9 @@ import torch
 from numpy.typing import NDArray
 from pydantic import Field, JsonValue
 
+from ltbench.blocks.device_memory import FLOAT
 from ltbench.blocks.maps import upsample
-from ltbench.blocks.memory_bank.estimate import FLOAT, maps_bytes
+from ltbench.blocks.memory_bank.estimate import maps_bytes
 from ltbench.blocks.state import load_state, save_state
 from ltbench.core import Prediction
 from ltbench.errors import DataError, SpecError

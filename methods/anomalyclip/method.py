@@ -20,7 +20,7 @@ from ltbench.blocks.switches import CPU, reproducible
 from ltbench.blocks.training.learner import Schedule
 from ltbench.blocks.training.settings import BatchSize, Epochs, TrainingPrecision
 from ltbench.blocks.vision_language import LAST, Reader, Reading, Views, load_reader, readings
-from ltbench.blocks.vision_language.estimate import reader_bytes
+from ltbench.blocks.vision_language.estimate import reader_bytes, reader_room, reading_phases
 from ltbench.blocks.vision_language.shapes import model_shape
 from ltbench.core import Prediction
 from ltbench.cores import in_order
@@ -151,7 +151,11 @@ class AnomalyCLIP:
         )
         training_phase = f"training of prompts in steps of {self.batch_size:,} images"
         maps = f"{self.model} and {max(images.test, default=0):,} maps"
-        return MemoryEstimate({training_phase: reading + step, maps: reading + maps_bytes(images)})
+        room = reader_room(self.model, given, self._views)
+        on_device = reading_phases(room, images)
+        if images.batch:  # gradients on their way back are no more than what was kept for them
+            on_device |= {training_phase: room.of(0) + 2 * step}
+        return MemoryEstimate({training_phase: reading + step, maps: reading + maps_bytes(images)}, device=on_device)
 
     def save(self, folder: Path) -> None:
         """Write the hyper-parameters, the prompts and their vectors."""

@@ -19,17 +19,14 @@ from pydantic import Field
 from torch import Tensor
 
 from ltbench.blocks.each_image import Network, Row, at_hand, each_image, gathered
-from ltbench.blocks.memory_bank.estimate import maps_bytes
 from ltbench.blocks.references import references
 from ltbench.blocks.state import load_state, packed, save_state, unpacked
 from ltbench.blocks.threads import torch_on_one_thread
 from ltbench.blocks.training import loop as training
-from ltbench.blocks.training.estimate import phases
 from ltbench.blocks.training.learner import Learner, Schedule
 from ltbench.blocks.training.rates import WarmupDecay
 from ltbench.blocks.training.settings import BatchSize, TrainingPrecision
 from ltbench.blocks.vision_language import Reader, Views, check_weights, load_reader, readings, text_vectors
-from ltbench.blocks.vision_language.estimate import reader_bytes
 from ltbench.core import Prediction
 from ltbench.errors import SpecError
 from ltbench.method import ImageCounts, ImageSet, MemoryEstimate, Method, MethodInfo, Probe, Runtime
@@ -37,7 +34,7 @@ from ltbench.method import ImageCounts, ImageSet, MemoryEstimate, Method, Method
 from .categories import SIMULATIONS, VISA, described
 from .data import Clean, loss_of
 from .decoder import Decoder, Grid, decoded_map, remembered_map
-from .estimate import decoder_bytes, memory_bytes
+from .estimate import estimated
 from .prompts import ensemble, sentences
 from .synthesis import Synthesis
 
@@ -175,15 +172,7 @@ class AnomalyGPT:
 
     def memory_estimate(self, images: ImageCounts, *, streamed: bool) -> MemoryEstimate:
         """Return what reading, training and scoring will take; training images' patches lie in files in any case."""
-        size = (self.side, self.side)
-        reading = reader_bytes(self.model, size, Views(tokens=self.blocks))
-        if not self.shots:
-            step = decoder_bytes(self.model, self.blocks, size, self.batch_size)
-            return MemoryEstimate(phases(reading, step, maps_bytes(images), images, self.batch_size))
-        one, cosines = memory_bytes(self.model, self.blocks, size, self.shots)
-        kept = reading + one * (len(images.train) + 1)  # the last is there twice
-        name = f"{max(images.test, default=0):,} maps from {self.shots} images of a category"
-        return MemoryEstimate({name: kept + cosines + maps_bytes(images)})
+        return estimated(self.model, self.blocks, self.side, self.shots, self.batch_size, images)
 
     def save(self, folder: Path) -> None:
         """Write the hyper-parameters, the decoder or the memories, and the prompts' vectors."""

@@ -22,7 +22,7 @@ from ltbench.blocks.pixels import resized
 from ltbench.blocks.state import load_state, packed, save_state, unpacked
 from ltbench.blocks.training import loop as training
 from ltbench.blocks.training.draws import Draws
-from ltbench.blocks.training.estimate import phases, training_bytes
+from ltbench.blocks.training.estimate import Training, device_phases, phases
 from ltbench.blocks.training.learner import Learner, Schedule, Shard
 from ltbench.blocks.training.rates import LaggedCosine
 from ltbench.blocks.training.settings import BatchSize
@@ -149,9 +149,14 @@ class CutPaste:
         def forward(count: int) -> list[Tensor]:
             return [network(torch.empty(samples * count, 3, self.side, self.side))]
 
-        step = training_bytes([network], [forward], self.batch_size, "one", "sgd")
+        def score(count: int) -> Tensor:
+            with torch.no_grad():
+                return network.embed(torch.empty(count, 3, self.side, self.side))
+
+        trained = Training([network], [forward], self.batch_size, "one", "sgd")
         held = 3 * sum(images.train) * self.side**2  # the images at the network's side
-        return MemoryEstimate(phases(held, step, 0, images, self.batch_size))
+        found = phases(held, trained.step(), 0, images, self.batch_size)
+        return MemoryEstimate(found, device=device_phases(trained, images, score=score))
 
     def trainable_parameters(self, size: tuple[int, int]) -> int:
         """Return the number of trained parameters, the head's included, which is thrown away."""

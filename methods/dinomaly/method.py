@@ -14,6 +14,7 @@ from pydantic import Field
 from torch import Tensor
 
 from ltbench.blocks.features.extractor import Maps
+from ltbench.blocks.features.room import tokens_room
 from ltbench.blocks.features.settings import Backbone, BackbonePrecision, Layers
 from ltbench.blocks.features.tokens import TokenExtractor, Tokens, grid_of, predict_images
 from ltbench.blocks.features.transformers import Positions, load_transformer, token_shape, transformer_bytes
@@ -21,7 +22,7 @@ from ltbench.blocks.memory_bank.estimate import maps_bytes
 from ltbench.blocks.networks.attention import Grid
 from ltbench.blocks.state import load_state, save_state
 from ltbench.blocks.training import loop as training
-from ltbench.blocks.training.estimate import phases, training_bytes
+from ltbench.blocks.training.estimate import UNDRAWN, Training, device_phases, phases
 from ltbench.blocks.training.learner import Learner, Schedule, Shard
 from ltbench.blocks.training.rates import Cosine
 from ltbench.blocks.training.settings import BatchSize, TrainingPrecision
@@ -133,12 +134,14 @@ class Dinomaly:
         tokens = shape.prefix + grid[0] * grid[1]
 
         def forward(count: int) -> tuple[Tensor, Tensor]:
-            made: tuple[Tensor, Tensor] = network(torch.empty(count, tokens, shape.width))
+            made: tuple[Tensor, Tensor] = network(torch.empty(count, tokens, shape.width), UNDRAWN)
             return made
 
-        step = training_bytes([network], [forward], self.batch_size, "coupled")
+        trained = Training([network], [forward], self.batch_size, "coupled", "stable_adamw")
         features = transformer_bytes(self.backbone, self.layers, tokens)
-        return MemoryEstimate(phases(features, step, maps_bytes(images), images, self.batch_size))
+        room = tokens_room(self.backbone, self.layers, images.size)
+        found = phases(features, trained.step(), maps_bytes(images), images, self.batch_size)
+        return MemoryEstimate(found, device=device_phases(trained, images, room))
 
     def trainable_parameters(self, size: tuple[int, int]) -> int:
         """Return the number of trained parameters; the images' size does not change it."""

@@ -18,11 +18,9 @@ from ltbench.blocks.device import check_device
 from ltbench.blocks.each_image import each_image, gathered, readers
 from ltbench.blocks.features.tokens import stack_on_disk
 from ltbench.blocks.maps import at_size
-from ltbench.blocks.memory_bank.estimate import maps_bytes
 from ltbench.blocks.pixels import resized
 from ltbench.blocks.state import load_state, packed, save_state, unpacked
 from ltbench.blocks.training import loop as training
-from ltbench.blocks.training.estimate import kept_bytes, phases, training_bytes
 from ltbench.blocks.training.learner import Learner, Schedule, Shard
 from ltbench.blocks.training.rates import Shares
 from ltbench.blocks.training.settings import BatchSize
@@ -31,6 +29,7 @@ from ltbench.cores import in_order
 from ltbench.errors import SpecError
 from ltbench.method import AddedLater, ImageCounts, ImageSet, MemoryEstimate, Method, MethodInfo, Probe, Runtime
 
+from .estimate import estimated
 from .losses import SsimRange, total_loss
 from .net import Draem, scored
 from .synthesis import Example, Synthesis
@@ -188,16 +187,7 @@ class DRAEM:
         """Return what features, training and scoring will take; large arrays lie in files in any case."""
         with torch.device("meta"):
             network = self._network().train()
-
-        def forward(count: int) -> list[Tensor]:
-            return list(network(torch.empty(count, 3, self.side, self.side)))
-
-        step = training_bytes([network], [forward], self.batch_size, "one")
-        weights = step - kept_bytes(lambda: forward(self.batch_size))
-        others = weights * (len(images.train) - 1 if self.per_category else 0) // 4
-        decoded = 3 * (images.size[0] * images.size[1] + self.side**2)  # one image; all lie in a file
-        scoring = torch.get_num_threads() * kept_bytes(lambda: forward(1)) + maps_bytes(images)
-        return MemoryEstimate(phases(others + decoded, step, scoring, images, self.batch_size))
+        return estimated(network, self.side, self.batch_size, images, per_category=self.per_category)
 
     def trainable_parameters(self, size: tuple[int, int]) -> int:
         """Return the number of trained parameters of a category's networks, the same for images of any size."""

@@ -15,13 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from ltbench.blocks.features.augmentation import Augmentation, AugmentedImages, views_of
-from ltbench.blocks.features.pyramids import map_shapes
+from ltbench.blocks.features.augmentation import Augmentation, AugmentedImages
 from ltbench.blocks.features.settings import Backbone, BackbonePrecision, Layers, SmoothingSigma, Weights
 from ltbench.blocks.memory_bank.bank import PatchEmbedder, score_images
-from ltbench.blocks.memory_bank.coreset import coreset_size
 from ltbench.blocks.memory_bank.denoising import denoised_coreset
-from ltbench.blocks.memory_bank.estimate import BankMemory, maps_bytes, patch_shape
 from ltbench.blocks.memory_bank.neighbours import NearestNeighbours
 from ltbench.blocks.memory_bank.rows import Rows, select
 from ltbench.blocks.memory_bank.settings import CoresetRatio, EmbedDim, EmbeddingKind, PatchPrecision, ProjectionDim
@@ -30,7 +27,8 @@ from ltbench.blocks.state import load_state, save_state
 from ltbench.core import Prediction
 from ltbench.method import ImageCounts, ImageSet, MemoryEstimate, Method, MethodInfo, Probe, Runtime
 
-from .group_sampler import GroupSampler, embeddings, sampler_bytes
+from .estimate import estimated
+from .group_sampler import GroupSampler, embeddings
 from .odd_images import Scale, deal, held_out_scores, oddest
 
 Bank = tuple[NDArray[np.int64], Rows]
@@ -143,21 +141,7 @@ class GroupCore:
 
     def memory_estimate(self, images: ImageCounts, *, streamed: bool) -> MemoryEstimate:
         """Return what fitting and searching will take, with categories for groups; the deep scale is held beside."""
-        memory, *deep = (self._memory(layers, images, streamed) for layers in self._layers)
-        columns = sum(channels for channels, _, _ in map_shapes(self.backbone, self.group_layers, images.size).maps)
-        kept = self._kept(memory, images)
-        beside = sum(scale.held + scale.bank_bytes(self._kept(scale, images)) for scale in deep)
-        phases = {
-            f"{memory.rows:,} patches of {memory.shape.dimension:,} values": memory.features()
-            + sampler_bytes(sum(images.train), columns)
-        }
-        for rows, ratio in self._largest(memory, images):
-            name = f"coreset of {rows:,} patches in {self.projection_dim} dimensions"
-            phases[name] = memory.coreset(rows, self.projection_dim, ratio) + memory.bank_bytes(kept)
-        phases[f"memory bank of {kept:,} patches"] = memory.bank(kept) + memory.bank_bytes(self.references)
-        phases[f"search in {kept:,} patches"] = memory.search(kept, images) + maps_bytes(images)
-        disk = sum(scale.stored + scale.bank_bytes(self._kept(scale, images)) for scale in (memory, *deep))
-        return MemoryEstimate({phase: size + beside for phase, size in phases.items()}, disk if streamed else 0)
+        return estimated(self, self._layers, images, streamed=streamed)
 
     def save(self, folder: Path) -> None:
         """Write the hyper-parameters, the memory banks, their weights and the seed."""
@@ -263,29 +247,6 @@ class GroupCore:
             for name, parts in zip(("fine", "deep"), zip(*banks, strict=True), strict=False)
             for origins in [np.concatenate([images for images, _ in parts])]
         }
-
-    def _memory(self, layers: Sequence[int], images: ImageCounts, streamed: bool) -> BankMemory:
-        shape = patch_shape(self.backbone, layers, self.embedding, self.embed_dim, images.size, self.group_layers)
-        return BankMemory(shape, sum(images.train), self.patch_precision, streamed)
-
-    def _groups(self, memory: BankMemory, images: ImageCounts) -> list[tuple[int, float]]:
-        """Return the patches of each group and the share of them that is kept."""
-        views = len(views_of(self.augmentation))
-        return [
-            (count * memory.shape.positions, self.coreset_ratio)
-            if count > self.tail_limit
-            else (count * memory.shape.positions * views, self.tail_coreset_ratio)
-            for count in images.train
-        ]
-
-    def _kept(self, memory: BankMemory, images: ImageCounts) -> int:
-        return sum(coreset_size(ratio, rows) for rows, ratio in self._groups(memory, images))
-
-    def _largest(self, memory: BankMemory, images: ImageCounts) -> list[tuple[int, float]]:
-        """Return the largest large and the largest small group."""
-        groups = self._groups(memory, images)
-        kinds = ([group for group in groups if group[1] == ratio] for ratio in {ratio for _, ratio in groups})
-        return [max(kind) for kind in kinds]
 
 
 METHOD: type[Method] = GroupCore

@@ -16,11 +16,10 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from ltbench.blocks.features.backbones import Backbone
-from ltbench.blocks.features.pyramids import map_shapes
+from ltbench.blocks.features.room import maps_room
 from ltbench.blocks.networks.attention import Grid
 from ltbench.blocks.networks.timm_alone import timm
 from ltbench.blocks.training.draws import Draws
-from ltbench.blocks.training.estimate import FLOAT
 from ltbench.errors import SpecError
 
 
@@ -86,9 +85,8 @@ def live_bytes(backbone: str, layers: tuple[int, ...], size: tuple[int, int], ba
         size: (height, width) of the images in pixels.
         batch_size: images that go through it at once.
     """
-    shapes = map_shapes(backbone, layers, size)
-    maps = sum(channels * height * width for channels, height, width in shapes.maps)
-    return FLOAT * 2 * shapes.parameter_count, FLOAT * batch_size * (4 * shapes.largest + 6 * maps)
+    room = maps_room(backbone, layers, size)
+    return 2 * room.weights, batch_size * room.image
 
 
 class DropConnect(nn.Module):

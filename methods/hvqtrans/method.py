@@ -19,18 +19,17 @@ from ltbench.blocks.each_image import at_hand, each_image, gathered
 from ltbench.blocks.features.pyramids import channels_of
 from ltbench.blocks.features.tokens import TokenExtractor, aligned, grid_of, root_mean_square
 from ltbench.blocks.maps import upsample
-from ltbench.blocks.memory_bank.estimate import maps_bytes, network_bytes
 from ltbench.blocks.networks.attention import Grid
 from ltbench.blocks.state import load_state, packed, save_state, unpacked
 from ltbench.blocks.training import loop as training
-from ltbench.blocks.training.estimate import phases, training_bytes
 from ltbench.blocks.training.learner import Learner, Schedule, Shard
 from ltbench.core import Prediction
 from ltbench.errors import SpecError
 from ltbench.method import ImageCounts, ImageSet, MemoryEstimate, Method, MethodInfo, Runtime
 
+from .estimate import estimated
 from .hyper_parameters import HyperParameters
-from .live import LiveBackbone, live_bytes
+from .live import LiveBackbone
 from .net import HVQNetwork
 from .start import ITERATIONS, start_from_tokens
 
@@ -133,18 +132,10 @@ class HVQTrans(HyperParameters):
         """Return what features, training and scoring will take; large arrays lie in files in any case."""
         grid, channels = grid_of(images.size, self.token_stride), sum(channels_of(self.backbone, self.layers))
         network = self._network(channels, grid, 1 if self.categories == "one" else len(images.train), seed=0).to("meta")
-
-        def forward(count: int) -> list[Tensor]:
-            levels = network.encode(torch.empty(count, grid[0] * grid[1], channels))
-            memories = list(torch.cat([levels, levels], dim=3)[1:])
-            return [*memories, network.rebuild(network.decode(memories), [0] * count)]
-
-        step = training_bytes([network], [forward], self.batch_size, "coupled")
-        features = network_bytes(self.backbone, self.layers, images.size)
-        if self.backbone_statistics == "train":
-            loaded, batch = live_bytes(self.backbone, self.layers, images.size, self.batch_size)
-            features, step = features + loaded, step + batch
-        return MemoryEstimate(phases(features, step, maps_bytes(images), images, self.batch_size))
+        live = self.backbone_statistics == "train"
+        return estimated(
+            network, (grid[0] * grid[1], channels), self.backbone, self.layers, self.batch_size, images, live=live
+        )
 
     def trainable_parameters(self, size: tuple[int, int]) -> int:
         """Return the number of trained parameters for images of this size; each category has a head of its own.

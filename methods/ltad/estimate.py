@@ -8,11 +8,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ltbench.blocks.device_memory import FLOAT, Room
 from ltbench.blocks.features.tokens import grid_of
 from ltbench.blocks.networks.attention import Grid
-from ltbench.blocks.training.estimate import FLOAT, training_bytes
+from ltbench.blocks.training.estimate import UNDRAWN, Training
 from ltbench.blocks.vision_language import Views
-from ltbench.blocks.vision_language.estimate import reader_bytes, text_reader
+from ltbench.blocks.vision_language.estimate import reader_bytes, reader_room, text_reader
 from ltbench.blocks.vision_language.shapes import ModelShape, model_shape
 
 from .decoders import Branch, Shape
@@ -26,21 +27,25 @@ MARKS = 2
 """Tokens of a text beside its name: those of its beginning and end."""
 
 
-class Bytes(NamedTuple):
+class Parts(NamedTuple):
     """What LTAD takes.
 
     Args:
-        reading: the frozen model, and images in it.
-        synthesis: a step of phase 1; 0 where there is none.
-        detection: a step of phase 2, with the networks of phase 1.
+        reading: bytes of the frozen model, and of images in it.
+        room: of it on a device.
+        synthesis: phase 1; None where there is none.
+        made: bytes of the networks of phase 1, which stay.
+        detection: phase 2.
     """
 
     reading: int
-    synthesis: int
-    detection: int
+    room: Room
+    synthesis: Training | None
+    made: int
+    detection: Training
 
 
-def estimated(settings: HyperParameters, size: tuple[int, int], categories: int) -> Bytes:
+def estimated(settings: HyperParameters, size: tuple[int, int], categories: int) -> Parts:
     """Return what a training takes.
 
     Args:
@@ -60,13 +65,14 @@ def estimated(settings: HyperParameters, size: tuple[int, int], categories: int)
     with torch.device("meta"):
         synthesiser = synthesiser_of(settings, shape.dim, branch)
     made = FLOAT * sum(parameter.numel() for parameter in synthesiser.parameters())
-    first = _synthesis(settings, shape, synthesiser, branch) if settings.needs_first_phase else 0
+    first = _synthesis(settings, shape, synthesiser, branch) if settings.needs_first_phase else None
+    second = _detection(settings, shape, branch.channels, grid, categories)
     reading = reader_bytes(settings.model, size, Views())
-    return Bytes(reading, first, made + _detection(settings, shape, branch.channels, grid, categories))
+    return Parts(reading, reader_room(settings.model, size, Views()), first, made, second)
 
 
-def _synthesis(settings: HyperParameters, shape: ModelShape, synthesiser: Synthesiser, branch: Branch) -> int:
-    """Return the bytes of a step of phase 1: codes to maps, and names through the text branch."""
+def _synthesis(settings: HyperParameters, shape: ModelShape, synthesiser: Synthesiser, branch: Branch) -> Training:
+    """Return phase 1: codes to maps, and names through the text branch."""
     read, inputs = text_reader(shape), (settings.latent_dim or shape.dim) + shape.dim * settings.conditioned
     targets = branch.shapes
     if settings.decoder_output == "tokens":
@@ -78,23 +84,23 @@ def _synthesis(settings: HyperParameters, shape: ModelShape, synthesiser: Synthe
         texts = [read(count, settings.name_length + MARKS)] if settings.learn_names and settings.conditioned else []
         return [*texts, synthesis_loss(maps, wanted, torch.zeros(count), settings.kl_weight)]
 
-    return training_bytes([synthesiser], [forward], settings.batch_size)
+    return Training([synthesiser], [forward], settings.batch_size)
 
 
 def _detection(
     settings: HyperParameters, shape: ModelShape, channels: Sequence[int], grid: Grid, categories: int
-) -> int:
-    """Return the bytes of a step of phase 2: patches rebuilt, and compared with texts."""
+) -> Training:
+    """Return phase 2: patches rebuilt, and compared with texts."""
     detector = detector_of(settings, channels, shape.dim, grid, categories, seed=0).to("meta")
 
     def forward(count: int) -> list[Tensor]:
         clean, noised = (torch.empty(count, grid[0] * grid[1], sum(channels)) for _ in range(2))
         kept = [clean, noised]
         if detector.reconstruction is not None:
-            kept.append((detector.reconstruction(noised) - clean).square())
+            kept.append((detector.reconstruction(noised, UNDRAWN) - clean).square())
         if detector.projections is not None:
             texts = torch.empty(count, shape.dim), torch.empty(count, shape.dim)
             kept.append(semantic_loss(*(detector.logits(own, *texts, settings.temperature) for own in (clean, noised))))
         return kept
 
-    return training_bytes([detector], [forward], settings.batch_size)
+    return Training([detector], [forward], settings.batch_size)

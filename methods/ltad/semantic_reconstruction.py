@@ -23,7 +23,7 @@ from ltbench.blocks.memory_bank.estimate import maps_bytes
 from ltbench.blocks.networks.attention import Grid
 from ltbench.blocks.state import load_state, packed, save_state, unpacked
 from ltbench.blocks.switches import reproducible
-from ltbench.blocks.training.estimate import phases
+from ltbench.blocks.training.estimate import device_phases, phases
 from ltbench.blocks.training.learner import Learner, Schedule
 from ltbench.blocks.training.loop import train
 from ltbench.blocks.vision_language import VisionLanguage, load_vision_language
@@ -177,11 +177,15 @@ class SemanticReconstruction(HyperParameters, ABC):
     def memory_estimate(self, images: ImageCounts, *, streamed: bool) -> MemoryEstimate:
         """Return what features, both trainings and scoring will take; the training's features lie in files anyway."""
         found = estimated(self, images.size, len(images.train))
-        trained = phases(found.reading, found.detection, maps_bytes(images), images, self.batch_size)
-        if not self.needs_first_phase:
-            return MemoryEstimate(trained)
-        name = f"synthesis in steps of {self.batch_size:,} images"
-        return MemoryEstimate(trained | {name: found.reading + found.synthesis})
+        step = found.made + found.detection.step()
+        trained = phases(found.reading, step, maps_bytes(images), images, self.batch_size)
+        on_device = device_phases(found.detection, images, found.room, beside=found.made)
+        if found.synthesis is not None:
+            name = f"synthesis in steps of {self.batch_size:,} images"
+            trained[name] = found.reading + found.synthesis.step()
+            if images.batch:  # the detector is there, too, when maps are made for it
+                on_device[name] = found.room.of(0) + found.detection.held() + found.synthesis.device_step()
+        return MemoryEstimate(trained, device=on_device)
 
     def _detector(self, runtime: Runtime) -> Detector:
         model, categories = self._model, len(self.categories_)

@@ -25,12 +25,10 @@ from ltbench.blocks.features.settings import Backbone as BackboneName
 from ltbench.blocks.features.settings import Layers, SmoothingSigma, Weights
 from ltbench.blocks.features.tokens import root_mean_square, stack_on_disk
 from ltbench.blocks.maps import at_size
-from ltbench.blocks.memory_bank.estimate import maps_bytes, network_bytes
 from ltbench.blocks.pixels import resized
 from ltbench.blocks.state import load_state, save_state
 from ltbench.blocks.switches import reproducible
 from ltbench.blocks.training import loop as training
-from ltbench.blocks.training.estimate import phases, training_bytes
 from ltbench.blocks.training.learner import Learner, Schedule, Shard
 from ltbench.blocks.training.settings import BatchSize, Epochs
 from ltbench.core import Prediction
@@ -38,7 +36,9 @@ from ltbench.cores import in_order
 from ltbench.errors import SpecError
 from ltbench.method import ImageCounts, ImageSet, MemoryEstimate, Method, MethodInfo, Probe, Runtime
 
+from .estimate import estimated
 from .localisation import (
+    AT_ONCE,
     Localisation,
     Map,
     MapNorm,
@@ -145,13 +145,8 @@ class MKD:
         """Return what features, training and scoring will take; large arrays lie in files in any case."""
         with torch.device("meta"):
             student = Student(channels_of(self.backbone, self.layers), self.width)
-
-        def forward(count: int) -> list[Tensor]:
-            return list(student(torch.empty(count, 3, self.side, self.side)))
-
-        step = training_bytes([student], [forward], self.batch_size, "one")
-        features = network_bytes(self.backbone, self.layers, (self.side, self.side))
-        return MemoryEstimate(phases(features, step, maps_bytes(images), images, self.batch_size))
+        copies = AT_ONCE if self.localisation == "smooth_grad" else 0
+        return estimated(student, self.backbone, self.layers, self.side, self.batch_size, images, copies)
 
     def trainable_parameters(self, size: tuple[int, int]) -> int:
         """Return the number of trained parameters, the same for images of any size."""

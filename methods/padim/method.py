@@ -12,12 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from ltbench.blocks.device_memory import FLOAT, features_phase
 from ltbench.blocks.features.extractor import FeatureExtractor, Maps
 from ltbench.blocks.features.patches import Grid
 from ltbench.blocks.features.pyramids import map_shapes
+from ltbench.blocks.features.room import maps_room
 from ltbench.blocks.features.settings import Backbone, BackbonePrecision, Layers, SmoothingSigma, Weights
 from ltbench.blocks.maps import upsample_and_smooth
-from ltbench.blocks.memory_bank.estimate import FLOAT, maps_bytes, network_bytes
+from ltbench.blocks.memory_bank.estimate import maps_bytes, network_bytes
 from ltbench.blocks.state import load_state, save_state
 from ltbench.core import Prediction
 from ltbench.errors import SpecError
@@ -87,7 +89,8 @@ class PaDiM:
         fitting = network + work + (0 if streamed else triangles)
         name = f"Gaussians of {self.dimensions} channels at {positions:,} positions"
         phases = {name: fitting, f"distances to {name}": fitting + maps_bytes(images)}
-        return MemoryEstimate(phases, triangles if streamed else 0)
+        on_device = features_phase(maps_room(self.backbone, self.layers, images.size), images)
+        return MemoryEstimate(phases, triangles if streamed else 0, on_device)
 
     def save(self, folder: Path) -> None:
         """Write the hyper-parameters, the channels, the Gaussians and the seed."""

@@ -116,7 +116,14 @@ class PatchCore:
         if self.coreset != "none":
             name = f"coreset of {rows:,} patches in {self.projection_dim} dimensions"
             phases[name] = memory.coreset(rows, self.projection_dim, self.coreset_ratio)
-        return MemoryEstimate(phases, memory.stored + memory.bank_bytes(kept) if streamed else 0)
+        on_device = memory.on_device(
+            images,
+            kept,
+            projected=0 if self.coreset == "none" else self.projection_dim,
+            neighbours=self.neighbours,
+            approximate=self.approximate_search,
+        )
+        return MemoryEstimate(phases, memory.stored + memory.bank_bytes(kept) if streamed else 0, on_device)
 
     def save(self, folder: Path) -> None:
         """Write the hyper-parameters, the memory bank and the seed."""

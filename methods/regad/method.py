@@ -17,14 +17,11 @@ from torch import Tensor
 
 from ltbench.blocks.device import Arrays
 from ltbench.blocks.each_image import each_image, gathered, readers
-from ltbench.blocks.features.pyramids import map_shapes
 from ltbench.blocks.features.settings import Backbone, SmoothingSigma, Weights
 from ltbench.blocks.maps import upsample_and_smooth
-from ltbench.blocks.memory_bank.estimate import maps_bytes
 from ltbench.blocks.state import load_state, packed, save_state, unpacked
 from ltbench.blocks.switches import reproducible
 from ltbench.blocks.training import loop as training
-from ltbench.blocks.training.estimate import FLOAT, phases, training_bytes
 from ltbench.blocks.training.learner import Learner, Schedule, Shard
 from ltbench.blocks.training.rates import EpochCosine
 from ltbench.core import Prediction
@@ -32,8 +29,9 @@ from ltbench.cores import in_order
 from ltbench.errors import SpecError
 from ltbench.method import ImageCounts, ImageSet, MemoryEstimate, Method, MethodInfo, Probe, Runtime
 
-from .augmentation import VERSIONS, versions
+from .augmentation import versions
 from .episodes import Indices, by_category, chunks, draw_supports
+from .estimate import estimated
 from .gaussians import PlaceGaussians
 from .net import Registration, colours_of
 from .transformers import Mode
@@ -43,9 +41,6 @@ UNIFIED = ""
 
 Images = NDArray[np.uint8]
 Map = NDArray[np.float32]
-
-LEVELS = (1, 2, 3)
-"""The trunk's stages among timm's levels."""
 
 GROUP = 11
 """Augmented supports that go through the network at once; part of the definition of a result's last digits."""
@@ -150,27 +145,10 @@ class RegAD:
 
     def memory_estimate(self, images: ImageCounts, *, streamed: bool) -> MemoryEstimate:
         """Return what training and the Gaussians of a category will take; nothing of it lies in files."""
-        height, width = images.size
         network = Registration(self.backbone, images.size, self.transform, frozen=self.freeze_backbone, seed=0)
         network.to("meta").for_training()
-
-        def forward(count: int) -> list[Tensor]:
-            queries = torch.empty(count, 3, height, width)
-            return [network.loss(queries, torch.empty(count, self.supports, 3, height, width))]
-
-        step = training_bytes([network], [forward], min(self.batch_size, max(images.train)), "one", "sgd")
-        weights = FLOAT * sum(parameter.numel() for parameter in network.parameters())
-        networks = weights * (len(images.train) - 1 if self.training == "leave_one_out" else 0)
-        held = networks + 3 * height * width * sum(images.train)
-        shapes = map_shapes(self.backbone, LEVELS, images.size)
-        maps = sum(channels * rows * columns for channels, rows, columns in shapes.maps)
-        at_once = torch.get_num_threads() * GROUP * (4 * shapes.largest + 6 * maps)
-        samples = VERSIONS * self.supports * sum(network.channels) * (height // 4) * (width // 4)
-        gaussians = FLOAT * (3 * samples + 3 * VERSIONS * self.supports * height * width + max(at_once, 2 * samples))
-        name = f"Gaussians of {VERSIONS * self.supports} versions"
-        found = phases(held, step, maps_bytes(images), images, self.batch_size)
-        # what training gave back the allocator keeps, in pieces that are too small
-        return MemoryEstimate(found | {name: held + step + gaussians + maps_bytes(images)})
+        apart = self.training == "leave_one_out"
+        return estimated(network, self.backbone, self.supports, self.batch_size, images, group=GROUP, apart=apart)
 
     def trainable_parameters(self, size: tuple[int, int]) -> int:
         """Return the number of trained parameters of one network for images of this size, its heads included."""

@@ -15,6 +15,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from ltbench.blocks.features.pyramids import channels_of
+from ltbench.blocks.features.room import maps_room
 from ltbench.blocks.features.settings import Backbone, BackbonePrecision, Layers, Weights
 from ltbench.blocks.features.tokens import (
     TokenExtractor,
@@ -29,7 +30,7 @@ from ltbench.blocks.memory_bank.estimate import maps_bytes, network_bytes
 from ltbench.blocks.networks.attention import Grid
 from ltbench.blocks.state import load_state, save_state
 from ltbench.blocks.training import loop as training
-from ltbench.blocks.training.estimate import phases, training_bytes
+from ltbench.blocks.training.estimate import Training, device_phases, phases
 from ltbench.blocks.training.jitter import jitter
 from ltbench.blocks.training.learner import Learner, Schedule, Shard
 from ltbench.blocks.training.settings import BatchSize, Epochs, JitterScale, LrGamma, LrStep, TrainingPrecision
@@ -134,9 +135,11 @@ class RLR:
             return [networks[number](torch.empty(count, height * width, levels[number]))]
 
         forwards = [partial(forward, number) for number in range(len(networks))]
-        steps = training_bytes(list(networks), forwards, self.batch_size)
+        trained = Training(list(networks), forwards, self.batch_size)
         features = network_bytes(self.backbone, self.layers, images.size)
-        return MemoryEstimate(phases(features, steps, maps_bytes(images), images, self.batch_size))
+        room = maps_room(self.backbone, self.layers, images.size)
+        found = phases(features, trained.step(), maps_bytes(images), images, self.batch_size)
+        return MemoryEstimate(found, device=device_phases(trained, images, room))
 
     def trainable_parameters(self, size: tuple[int, int]) -> int:
         """Return the number of trained parameters for images of this size; the references grow with it."""

@@ -16,11 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from ltbench.blocks.device_memory import FLOAT
 from ltbench.blocks.features.settings import Backbone, BackbonePrecision, Layers, SmoothingSigma, Weights
 from ltbench.blocks.memory_bank.bank import PatchEmbedder, score_images
 from ltbench.blocks.memory_bank.coreset import approximate_greedy_coreset, coreset_size, draw_starts
 from ltbench.blocks.memory_bank.denoising import WeightMethod, denoised_coreset, inliers, patch_weights
-from ltbench.blocks.memory_bank.estimate import FLOAT, BankMemory, patch_shape
+from ltbench.blocks.memory_bank.estimate import BankMemory, patch_shape
 from ltbench.blocks.memory_bank.neighbours import NearestNeighbours
 from ltbench.blocks.memory_bank.projection import project
 from ltbench.blocks.memory_bank.rows import Rows, in_memory, select
@@ -141,7 +142,8 @@ class SoftPatch:
             f"search in {kept:,} patches": memory.search(kept, images),
         }
         disk = memory.stored + memory.rows * self.weight_dim * FLOAT + memory.bank_bytes(kept)
-        return MemoryEstimate(phases, disk if streamed else 0)
+        on_device = memory.on_device(images, kept, projected=max(self.weight_dim, self.projection_dim))
+        return MemoryEstimate(phases, disk if streamed else 0, on_device)
 
     def save(self, folder: Path) -> None:
         """Write the hyper-parameters, the memory bank with its weights, and the seed."""

@@ -18,12 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from ltbench.blocks.device_memory import FLOAT
 from ltbench.blocks.features.augmentation import Augmentation, AugmentedImages, views_of
 from ltbench.blocks.features.settings import Backbone, BackbonePrecision, Layers, SmoothingSigma, Weights
 from ltbench.blocks.memory_bank.bank import PatchEmbedder, score_images
 from ltbench.blocks.memory_bank.coreset import coreset_size
 from ltbench.blocks.memory_bank.denoising import denoised_coreset, inliers, patch_weights
-from ltbench.blocks.memory_bank.estimate import FLOAT, BankMemory, patch_shape
+from ltbench.blocks.memory_bank.estimate import BankMemory, patch_shape
 from ltbench.blocks.memory_bank.neighbours import NearestNeighbours
 from ltbench.blocks.memory_bank.rows import Rows, select
 from ltbench.blocks.memory_bank.settings import (
@@ -156,7 +157,8 @@ class TwoMemories(ABC):
         phases[f"memory bank of {kept:,} patches"] = memory.bank(kept, copied=kept_clean)
         phases[f"search in {kept:,} patches"] = memory.search(kept, images)
         disk = memory.stored + rows * self.weight_dim * FLOAT + memory.bank_bytes(kept)
-        return MemoryEstimate(phases, disk if streamed else 0)
+        on_device = memory.on_device(images, kept, projected=max(self.weight_dim, self.projection_dim))
+        return MemoryEstimate(phases, disk if streamed else 0, on_device)
 
     def _memory(self, images: int, size: tuple[int, int], streamed: bool) -> BankMemory:
         shape = patch_shape(self.backbone, self.layers, self.embedding, self.embed_dim, size, self.mean_layers)

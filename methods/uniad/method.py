@@ -15,6 +15,7 @@ from pydantic import Field
 from torch import Tensor
 
 from ltbench.blocks.features.pyramids import channels_of
+from ltbench.blocks.features.room import maps_room
 from ltbench.blocks.features.settings import Backbone, BackbonePrecision, Layers, Weights
 from ltbench.blocks.features.tokens import TokenExtractor, aligned, grid_of, predict_images, root_mean_square
 from ltbench.blocks.maps import upsample
@@ -23,7 +24,7 @@ from ltbench.blocks.networks.attention import Grid
 from ltbench.blocks.networks.reconstruction import Reconstruction
 from ltbench.blocks.state import load_state, save_state
 from ltbench.blocks.training import loop as training
-from ltbench.blocks.training.estimate import phases, training_bytes
+from ltbench.blocks.training.estimate import UNDRAWN, Training, device_phases, phases
 from ltbench.blocks.training.jitter import jitter
 from ltbench.blocks.training.learner import Learner, Schedule, Shard
 from ltbench.blocks.training.settings import BatchSize, Epochs, JitterScale, LrGamma, LrStep, TrainingPrecision
@@ -119,11 +120,13 @@ class UniAD:
         network = self._network(channels, grid, seed=0).to("meta")
 
         def forward(count: int) -> list[Tensor]:
-            return [network(torch.empty(count, grid[0] * grid[1], channels))]
+            return [network(torch.empty(count, grid[0] * grid[1], channels), UNDRAWN)]
 
-        step = training_bytes([network], [forward], self.batch_size)
+        trained = Training([network], [forward], self.batch_size)
         features = network_bytes(self.backbone, self.layers, images.size)
-        return MemoryEstimate(phases(features, step, maps_bytes(images), images, self.batch_size))
+        room = maps_room(self.backbone, self.layers, images.size)
+        found = phases(features, trained.step(), maps_bytes(images), images, self.batch_size)
+        return MemoryEstimate(found, device=device_phases(trained, images, room))
 
     def trainable_parameters(self, size: tuple[int, int]) -> int:
         """Return the number of trained parameters for images of this size; queries and positions grow with it."""

@@ -17,7 +17,7 @@ from ltbench.blocks.memory_bank.estimate import maps_bytes
 from ltbench.blocks.references import references
 from ltbench.blocks.state import load_state, packed, save_state, unpacked
 from ltbench.blocks.vision_language import LAST, Reader, Reading, Views, load_reader, readings, text_vectors
-from ltbench.blocks.vision_language.estimate import reader_bytes
+from ltbench.blocks.vision_language.estimate import reader_bytes, reader_room, reading_phases
 from ltbench.core import Prediction
 from ltbench.cores import in_order
 from ltbench.errors import SpecError
@@ -121,7 +121,8 @@ class WinCLIP:
         phases = {f"{self.model} and {max(images.test, default=0):,} maps": model + scoring + maps_bytes(images)}
         if self.shots:
             phases |= {f"{self.shots} references of {len(images.train):,} categories": model + kept}
-        return MemoryEstimate(phases)
+        on_device = reading_phases(reader_room(self.model, size, self._views), images)
+        return MemoryEstimate(phases, device=on_device)
 
     def save(self, folder: Path) -> None:
         """Write the hyper-parameters, the prototypes and the references' vectors."""

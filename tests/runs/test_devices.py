@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from ltbench.blocks.device import VARIABLE
+from ltbench.blocks.memory_bank.neighbours import NearestNeighbours
+from ltbench.blocks.training.learner import Learner, Schedule, Shard
+from ltbench.blocks.training.loop import train
 from ltbench.errors import LtbenchError, SpecError
+from ltbench.method import ImageSet, Runtime
 from ltbench.records.failures import read_failure
 from ltbench.runs import devices
 from ltbench.runs.devices import check_faiss, device_faults, resolve_device
@@ -86,6 +92,54 @@ def test_a_device_that_fails_in_the_middle_leaves_nothing_and_the_next_call_star
     outcome = run_by_name("mean_image", "parts_step2_noisy25", parts, harness)
     assert not outcome.reused
     assert read_failure(harness.results, outcome.record.spec.hash) is None
+
+
+OUT_OF_MEMORY = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has")
+
+
+def failing_training(images: ImageSet, runtime: Runtime) -> None:
+    """Train a network whose second step finds no room."""
+    network, steps = torch.nn.Linear(1, 1), iter((False, True))
+
+    def loss(shard: Shard) -> torch.Tensor:
+        if next(steps):
+            raise OUT_OF_MEMORY
+        made: torch.Tensor = network(torch.ones(len(shard.indices), 1))
+        return made.mean()
+
+    learner = Learner("net", network, loss, torch.optim.SGD(network.parameters(), 0.1), shards="one")
+    train([learner], len(images), Schedule(1, 4), replace(runtime, device="cpu"), phase="detection")
+
+
+def failing_search(images: ImageSet, runtime: Runtime) -> None:
+    """Search a memory bank for the images' patches, where the estimates find no room."""
+    memory = NearestNeighbours(np.ones((10, 4), np.float32))
+    tracked = runtime.progress.track((np.ones((9, 4), np.float32) for _ in images), "search", len(images))
+    list(memory.search_each(tracked))
+
+
+@pytest.mark.parametrize(("where", "phase"), [("training", "fit: detection"), ("search", "predict .*: search")])
+def test_no_memory_in_the_middle_names_the_phase_and_the_settings(
+    where: str, phase: str, parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fit, runtimes = MeanImage.fit, list[Runtime]()
+
+    def lent(method: MeanImage, images: ImageSet, runtime: Runtime) -> MeanImage:
+        runtimes.append(runtime)
+        if where == "training":
+            failing_training(images, runtime)
+        return fit(method, images, runtime)
+
+    def found(*_: object) -> None:
+        raise OUT_OF_MEMORY
+
+    monkeypatch.setattr(MeanImage, "fit", lent)
+    monkeypatch.setattr(MeanImage, "predict", lambda _, images: failing_search(images, runtimes[0]))
+    monkeypatch.setattr(NearestNeighbours, "_search", found)
+    harness = Harness(tmp_path / "results", device="cuda")
+    message = rf"Expected room on cuda for {phase}, got none \(CUDA out of memory\)\. Lower {VARIABLE}, or batch_size"
+    with pytest.raises(LtbenchError, match=message):
+        run_by_name("mean_image", "parts_step2_noisy25", parts, harness)
 
 
 def test_other_errors_stay_what_they_are() -> None:

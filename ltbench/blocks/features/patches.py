@@ -59,11 +59,24 @@ def pooled_patches(maps: Sequence[NDArray[np.float32]]) -> tuple[Patches, Grid]:
 def official(levels: Sequence[Tensor], embed_dim: int = 1024) -> Tensor:
     """Return what `official_patches` makes, (B, h, w, embed_dim), of a batch's levels (B, C, h, w) where they are."""
     images, _, *grid = levels[0].shape
-    if all(level.shape[1] * len(levels) % embed_dim == 0 for level in levels) and embed_dim % len(levels) == 0:
+    if _is_aligned([level.shape[1] for level in levels], embed_dim):
         parts = [_resized(_aligned(level, len(levels), embed_dim), grid) for level in levels]
         return torch.cat(parts, dim=1).permute(0, 2, 3, 1)
     averages = torch.stack([_unaligned(level, grid, embed_dim) for level in levels], dim=1)
     return F.adaptive_avg_pool1d(averages.flatten(1)[:, None], embed_dim)[:, 0].view(images, *grid, embed_dim)
+
+
+def official_bytes(maps: Sequence[tuple[int, int, int]], embed_dim: int) -> int:
+    """Return the bytes that `official` takes an image beside some copies of its levels, of shapes (C, h, w).
+
+    Where averages do not line up with channels, nine values of each are there, as they are, resized and transposed.
+    """
+    if _is_aligned([channels for channels, _, _ in maps], embed_dim):
+        return 0
+    _, height, width = maps[0]
+    averages = (2 * len(maps) + 1) * embed_dim * height * width
+    largest = max(channels * (rows * columns + 2 * height * width) for channels, rows, columns in maps)
+    return 4 * (averages + _NEIGHBOURHOOD**2 * largest)
 
 
 def pooled(levels: Sequence[Tensor]) -> Tensor:
@@ -79,6 +92,11 @@ def _of_image(
     with torch.inference_mode(), torch_on_one_thread():
         found = of_batch([torch.tensor(level)[None] for level in maps])[0]
         return np.ascontiguousarray(found.flatten(0, 1).numpy()), (found.shape[0], found.shape[1])
+
+
+def _is_aligned(channels: Sequence[int], embed_dim: int) -> bool:
+    """Return whether averages of levels with so many channels line up with whole channels."""
+    return all(own * len(channels) % embed_dim == 0 for own in channels) and embed_dim % len(channels) == 0
 
 
 def _aligned(level: Tensor, levels: int, embed_dim: int) -> Tensor:

@@ -38,11 +38,15 @@ class TokenShape:
         width: channels of a token.
         prefix: tokens before the patches: class token and registers.
         patch: side of a patch in pixels.
+        heads: of its attention.
+        parameters: numbers in the weights.
     """
 
     width: int
     prefix: int
     patch: int
+    heads: int
+    parameters: int
 
 
 class _Blocks(nn.Module):
@@ -116,7 +120,6 @@ class TokenBackbone(Backbone):
     Attributes:
         prefix: tokens before the patches.
         patch: side of a patch in pixels.
-        heads: of its attention.
     """
 
     def __init__(
@@ -125,7 +128,6 @@ class TokenBackbone(Backbone):
         self._positions = network.positions
         model = network.model
         self.prefix, self.patch = int(model.num_prefix_tokens), int(model.patch_embed.patch_size[0])
-        self.heads = int(cast(Any, model.blocks[0]).attn.num_heads)
         super().__init__(name, network.taken, network, weights_sha256, device, precision)
 
     def _facts_of(self, network: Any) -> tuple[tuple[float, ...], tuple[float, ...], tuple[int, ...]]:
@@ -141,7 +143,6 @@ class TokenBackbone(Backbone):
         return {"levels": "tokens", "positions": self._positions}
 
 
-@cache
 def transformer_bytes(name: str, blocks: tuple[int, ...], tokens: int) -> int:
     """Return the bytes of a transformer, its weights as they are read and as they are used, and of an image in it.
 
@@ -150,11 +151,9 @@ def transformer_bytes(name: str, blocks: tuple[int, ...], tokens: int) -> int:
         blocks: the blocks whose tokens are taken.
         tokens: of an image, with class token and registers.
     """
-    with torch.device("meta"):
-        network = _blocks(name, blocks, 0, "timm").model
-    weights = sum(parameter.numel() for parameter in network.parameters())
-    image = tokens * network.embed_dim * (2 * len(blocks) + 2 * MLP + 4)
-    return 4 * (2 * weights + torch.get_num_threads() * image)
+    shape = token_shape(name, blocks)
+    image = tokens * shape.width * (2 * len(blocks) + 2 * MLP + 4)
+    return 4 * (2 * shape.parameters + torch.get_num_threads() * image)
 
 
 def load_transformer(
@@ -196,15 +195,23 @@ def load_transformer(
 
 
 @cache
-def token_shape(name: str) -> TokenShape:
-    """Return the shape of a vision transformer's tokens; nothing is computed, no weights are needed.
+def token_shape(name: str, blocks: tuple[int, ...] = (0,)) -> TokenShape:
+    """Return the shape of a vision transformer and of its tokens; nothing is computed, no weights are needed.
+
+    Args:
+        name: timm's.
+        blocks: those whose outputs are taken, ascending; it has none behind them.
 
     Raises:
         UnknownNameError, SpecError: as `load_transformer`.
     """
     with torch.device("meta"):
-        network = _blocks(name, (0,), 0, "timm").model
-    return TokenShape(network.embed_dim, network.num_prefix_tokens, network.patch_embed.patch_size[0])
+        network = _blocks(name, blocks, 0, "timm").model
+    heads = int(cast(Any, network.blocks[0]).attn.num_heads)
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    return TokenShape(
+        network.embed_dim, network.num_prefix_tokens, network.patch_embed.patch_size[0], heads, parameters
+    )
 
 
 def _blocks(name: str, layers: tuple[int, ...], seed: int, positions: Positions) -> _Blocks:

@@ -9,8 +9,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ltbench.blocks.device_memory import FLOAT
 from ltbench.blocks.memory_bank.measuring import LONGEST, gamma, tiny
-from ltbench.blocks.memory_bank.rows import Rows, windows
+from ltbench.blocks.memory_bank.rows import Rows
 from ltbench.blocks.switches import reproducible
 
 QUERIES = 4096
@@ -20,6 +21,12 @@ ROWS = 16384
 """Rows that queries are multiplied with together."""
 
 _PAIRS = 2**22  # queries and rows that are measured together where candidates are not enough, at most
+
+_ROW = 14  # bytes of a row's square and of whether it is out, twice where some are, and of its index
+
+_FOUND = 12  # bytes of a distance or an estimate, and of its row's index
+
+_PAIR = 112  # bytes of a pair that is measured: itself twice, its distance, and three times sorted
 
 
 class DeviceRows:
@@ -39,8 +46,8 @@ class DeviceRows:
     def __init__(self, memory: Rows, device: str) -> None:
         self.device = torch.device(device)
         self._rows = torch.empty(memory.shape, dtype=torch.float32, device=self.device)
-        for place, rows in windows(memory):
-            self._rows[place] = torch.tensor(rows, device=self.device)
+        for start in range(0, len(memory), ROWS):  # by and by, so that it is there once
+            self._rows[start : start + ROWS] = torch.tensor(memory[start : start + ROWS], device=self.device)
         self._centre = self._rows[:: -(-len(self._rows) // ROWS)].mean(dim=0)
         starts = range(0, len(self._rows), QUERIES)
         squares = torch.cat([_squares(self._rows[start : start + QUERIES] - self._centre) for start in starts])
@@ -143,6 +150,26 @@ class DeviceRows:
     def _distances(self, queries: Tensor, rows: Tensor) -> Tensor:
         """Return the squared distance of each of QUERIES queries to a row of its own; one shape, so one way to add."""
         return (self._rows[rows] - queries).square().sum(dim=1)
+
+
+def search_bytes(rows: int, columns: int, queries: int, k: int = 1) -> int:
+    """Return an upper estimate of what `DeviceRows` takes with a search, array by array, with rows left out.
+
+    Args:
+        rows: of the memory bank.
+        columns: of rows and queries.
+        queries: that are searched for at once.
+        k: how many rows are found for each.
+    """
+    block, query = min(ROWS, rows), FLOAT * QUERIES * columns
+    nearest = QUERIES * (k + 1) * _FOUND
+    estimates = (1 + (rows > ROWS)) * FLOAT * QUERIES * block  # a block's are there until the next one's are
+    choosing = estimates + FLOAT * block * columns + query
+    pairs = rows * min(max(1, _PAIRS // rows), QUERIES)
+    doubtful = _PAIR * pairs + (FLOAT + 2) * pairs * block // rows + FLOAT * block * columns + query
+    one_by_one = 5 * query  # squares of what lies between in float64, or differences of gathered rows
+    bank = FLOAT * rows * columns + _ROW * rows
+    return bank + 2 * query + 4 * nearest + max(choosing, doubtful, one_by_one) + 2 * _FOUND * queries * k
 
 
 def _padded(values: Tensor) -> Tensor:

@@ -9,21 +9,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import faiss
 from torch import get_num_threads
 
+from ltbench.blocks.device_memory import FLOAT, Room, features_phase
+from ltbench.blocks.features.patches import official_bytes
 from ltbench.blocks.features.pyramids import map_shapes
+from ltbench.blocks.features.room import maps_room
 from ltbench.blocks.memory_bank.bank import Embedding
 from ltbench.blocks.memory_bank.coreset import coreset_size
 from ltbench.blocks.memory_bank.denoising import POSITIONS
+from ltbench.blocks.memory_bank.device_search import search_bytes
 from ltbench.blocks.memory_bank.lof import PRODUCTS
-from ltbench.blocks.memory_bank.neighbours import CHUNK
+from ltbench.blocks.memory_bank.neighbours import BITS, CHUNK, SUBQUANTISERS
 from ltbench.blocks.memory_bank.projection import READERS, ROWS
 from ltbench.blocks.memory_bank.rows import WINDOW_BYTES, Precision
 from ltbench.cores import usable_cores
 from ltbench.method import ImageCounts
-
-FLOAT = 4
-"""Bytes of a float32."""
 
 GREEDY = 112
 """Bytes that `farthest_first` takes a row: bounds, sketches, and while all bounds are equal their ranking."""
@@ -40,6 +42,15 @@ METRICS = 3
 SEARCH_BLOCK = 2**24
 """Bytes of a block of estimated distances on each thread, and of what oneDNN lays out anew for it."""
 
+MAP = 32
+"""Bytes of a pixel while patches' scores become maps on a device: products in float64, and two of float32."""
+
+FAISS_BYTES = 2**31
+"""Bytes that FAISS takes on a device beside its index: of its temporary memory alone, 1.5 GiB from the start."""
+
+FAISS_ROW = SUBQUANTISERS * BITS // 8 + 8
+"""Bytes of a row of its approximate index: the numbers of its parts' centroids, and its own."""
+
 SEARCHED = 64
 """Bytes that the exact search keeps a row, beside the row and its values rounded to int8."""
 
@@ -52,11 +63,13 @@ class PatchShape:
         positions: how many.
         dimension: length of each.
         network: bytes of the network that makes them and of the images on their way through it.
+        room: of the network on a device, where patches and maps are made of its levels.
     """
 
     positions: int
     dimension: int
     network: int
+    room: Room
 
 
 def network_bytes(backbone: str, layers: tuple[int, ...], size: tuple[int, int]) -> int:
@@ -64,9 +77,8 @@ def network_bytes(backbone: str, layers: tuple[int, ...], size: tuple[int, int])
 
     Weights count twice: as they are read and as they are used.
     """
-    shapes = map_shapes(backbone, layers, size)
-    maps = sum(channels * height * width for channels, height, width in shapes.maps)
-    return FLOAT * (2 * shapes.parameter_count + get_num_threads() * (4 * shapes.largest + 6 * maps))
+    room = maps_room(backbone, layers, size)
+    return 2 * room.weights + get_num_threads() * room.image
 
 
 def patch_shape(
@@ -81,8 +93,11 @@ def patch_shape(
     maps = map_shapes(backbone, tuple(layers), size).maps
     _, height, width = maps[0] if embedding == "official" else min(maps, key=lambda level: level[1:])
     dimension = embed_dim if embedding == "official" else sum(channels for channels, _, _ in maps)
-    used = sorted({*layers, *mean_layers})
-    return PatchShape(height * width, dimension, network_bytes(backbone, tuple(used), size))
+    used = tuple(sorted({*layers, *mean_layers}))
+    room = maps_room(backbone, used, size)
+    making = official_bytes(maps, embed_dim) if embedding == "official" else 0
+    room = room._replace(image=room.image + making + MAP * size[0] * size[1])
+    return PatchShape(height * width, dimension, network_bytes(backbone, used, size), room)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +169,40 @@ class BankMemory:
         work = get_num_threads() * (10 * CHUNK * self.shape.dimension * FLOAT + SEARCH_BLOCK)
         beside = rows * (SEARCHED + (0 if self.streamed else self.shape.dimension))
         return self.bank_bytes(rows) + beside + self.shape.network + work + maps_bytes(images)
+
+    def on_device(
+        self,
+        images: ImageCounts,
+        rows: int,
+        *,
+        projected: int = 0,
+        neighbours: int = 1,
+        approximate: bool = False,
+        beside: int = 0,
+    ) -> dict[str, int]:
+        """Return what takes how much on a device, as a `MemoryEstimate` has it; nothing on a CPU.
+
+        Args:
+            images: how many there are, and how many go together.
+            rows: of the memory bank.
+            projected: columns in which the coreset is chosen; 0 without one.
+            neighbours: rows that are found for each patch.
+            approximate: whether FAISS searches: on the device where its build can, else on the CPU.
+            beside: bytes of what else is there all the time.
+        """
+        if not images.batch:
+            return {}
+        room, queries = self.shape.room, images.batch * self.shape.positions
+        found = features_phase(room, images)
+        if projected:
+            product = FLOAT * (ROWS * (self.shape.dimension + projected) + self.shape.dimension * projected)
+            found[f"projection of {self.rows:,} patches to {projected} dimensions"] = room.of(0) + product
+        if approximate:
+            search = FAISS_BYTES + FAISS_ROW * rows if hasattr(faiss, "StandardGpuResources") else 0
+        else:
+            search = search_bytes(rows, self.shape.dimension, queries, neighbours)
+        found[f"search in {rows:,} patches, in batches of {images.batch}"] = room.of(images.batch) + search
+        return {phase: size + beside for phase, size in found.items()}
 
     def bank_bytes(self, rows: int) -> int:
         """Return the bytes of `rows` patches in an index."""

@@ -7,20 +7,41 @@ it is kept. Pages of files that are mapped into memory are the system's to take 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 
+from ltbench.blocks.device_memory import FLOAT, NOTHING, Room, features_phase, peak_bytes
+from ltbench.blocks.training.draws import Draws
 from ltbench.blocks.training.learner import Shards
 from ltbench.blocks.training.loop import SHARD
 from ltbench.method import ImageCounts
 
-FLOAT = 4
-"""Bytes of a float32."""
-
-STATES = {"adam": 2, "sgd": 1}
+STATES = {"adam": 2, "sgd": 1, "stable_adamw": 3}
 """What an optimiser keeps of each parameter, in copies of it."""
+
+SLACK = 1.25
+"""Times of its tensors that a device gives to what is computed: what losses make beside, and pieces too small for what
+comes next."""
+
+
+class _Undrawn(Draws):
+    """Random numbers for the device "meta": none, in the places of those that a training draws."""
+
+    def __init__(self) -> None:
+        super().__init__(0, device="meta")
+
+    def normal(self, shape: Sequence[int]) -> Tensor:
+        return torch.empty(tuple(shape), device=self.device)
+
+    def bernoulli(self, shape: Sequence[int], probability: float) -> Tensor:
+        return torch.empty(tuple(shape), dtype=torch.uint8, device=self.device)
+
+
+UNDRAWN = _Undrawn()
+"""What a network on the device "meta" is given where a training gives it `Draws`: dropout is kept, too."""
 
 
 def kept_bytes(forward: Callable[[], Sequence[Tensor]], device: str = "meta") -> int:
@@ -45,14 +66,9 @@ def kept_bytes(forward: Callable[[], Sequence[Tensor]], device: str = "meta") ->
     return sum(kept.values())
 
 
-def training_bytes(
-    networks: Sequence[nn.Module],
-    forwards: Sequence[Callable[[int], Sequence[Tensor]]],
-    batch_size: int,
-    shards: Shards = "apart",
-    optimiser: str = "adam",
-) -> int:
-    """Return the bytes of a training step on a CPU: weights, gradients, the optimiser's states, and what is kept.
+@dataclass(frozen=True, slots=True)
+class Training:
+    """What is trained, so far as it decides what memory that takes.
 
     Args:
         networks: what is trained, one after the other in each step, on the device "meta".
@@ -61,14 +77,58 @@ def training_bytes(
         shards: of the learners.
         optimiser: a key of `STATES`.
     """
-    parts = 1 if shards == "one" else -(-batch_size // SHARD)
-    at_once = parts if shards == "coupled" else min(parts, torch.get_num_threads())
-    images = min(batch_size, SHARD) if parts > 1 else batch_size
-    kept = max(kept_bytes(partial(forward, images)) for forward in forwards)
-    learnt = [sum(own.numel() for own in network.parameters() if own.requires_grad) for network in networks]
-    there = sum(own.numel() for network in networks for own in (*network.parameters(), *network.buffers()))
-    gradients = max(learnt) * (1 + min(parts, at_once + 1) * (parts > 1))
-    return FLOAT * (there + gradients + STATES[optimiser] * sum(learnt)) + at_once * kept
+
+    networks: Sequence[nn.Module]
+    forwards: Sequence[Callable[[int], Sequence[Tensor]]]
+    batch_size: int
+    shards: Shards = "apart"
+    optimiser: str = "adam"
+
+    def step(self) -> int:
+        """Return the bytes of a step on a CPU: weights, gradients, the optimiser's states, and what is kept."""
+        parts = 1 if self.shards == "one" else -(-self.batch_size // SHARD)
+        at_once = parts if self.shards == "coupled" else min(parts, torch.get_num_threads())
+        images = min(self.batch_size, SHARD) if parts > 1 else self.batch_size
+        kept = max(kept_bytes(partial(forward, images)) for forward in self.forwards)
+        gradients = max(self._learnt) * (1 + min(parts, at_once + 1) * (parts > 1))
+        return self.held() + gradients + at_once * kept
+
+    def device_step(self) -> int:
+        """Return the bytes of a step on a device, where a batch is one shard."""
+        back = max(peak_bytes(partial(self._back, forward)) for forward in self.forwards)
+        # an optimiser makes up to one copy of the parameters that it steps, beside their gradients
+        return self.held() + max(int(SLACK * back), 2 * max(self._learnt))
+
+    @property
+    def weights(self) -> int:
+        """Bytes of the networks."""
+        return FLOAT * sum(
+            own.numel() for network in self.networks for own in (*network.parameters(), *network.buffers())
+        )
+
+    def held(self) -> int:
+        """Return the bytes of weights and of the optimiser's states, which are there between two steps as well."""
+        return self.weights + STATES[self.optimiser] * sum(self._learnt)
+
+    def score(self, images: int) -> object:
+        """Let images through all networks, without gradients, as a prediction does."""
+        with torch.no_grad():
+            return [forward(images) for forward in self.forwards]
+
+    def _back(self, forward: Callable[[int], Sequence[Tensor]]) -> object:
+        """Let a batch through and go back, from a loss that compares what is made with as many values."""
+        learnt = [own for network in self.networks for own in network.parameters() if own.requires_grad]
+        with torch.enable_grad():
+            made = [own for own in forward(self.batch_size) if own.requires_grad]
+            loss = torch.stack([(own - torch.zeros_like(own)).square().mean() for own in made]).sum()
+            return torch.autograd.grad(loss, learnt, allow_unused=True)
+
+    @property
+    def _learnt(self) -> list[int]:
+        """Bytes of what is learnt of each network."""
+        return [
+            FLOAT * sum(own.numel() for own in network.parameters() if own.requires_grad) for network in self.networks
+        ]
 
 
 def phases(features: int, step: int, scoring: int, images: ImageCounts, batch_size: int) -> dict[str, int]:
@@ -85,4 +145,33 @@ def phases(features: int, step: int, scoring: int, images: ImageCounts, batch_si
         f"features of {sum(images.train):,} images": features,
         f"training in steps of {batch_size:,} images": features + step,
         f"maps of {max(images.test, default=0):,} images": features + scoring,
+    }
+
+
+def device_phases(
+    training: Training,
+    images: ImageCounts,
+    room: Room = NOTHING,
+    *,
+    beside: int = 0,
+    score: Callable[[int], object] | None = None,
+) -> dict[str, int]:
+    """Return what takes how much on a device, as a `MemoryEstimate` has it; nothing on a CPU.
+
+    Args:
+        training: of the networks.
+        images: how many there are, and how many go together.
+        room: of the frozen network, which stays there.
+        beside: bytes of what else is there in a step.
+        score: lets so many images through what scores them, on the device "meta"; by default the networks alone.
+    """
+    if not images.batch:
+        return {}
+    scoring = int(SLACK * peak_bytes(partial(score or training.score, images.batch)))
+    step = f"training in steps of {training.batch_size:,} images"
+    maps = f"maps of {max(images.test, default=0):,} images in batches of {images.batch}"
+    return {
+        **(features_phase(room, images) if room.image else {}),
+        step: room.of(0) + beside + training.device_step(),
+        maps: room.of(0) + training.held() + max(images.batch * room.image, scoring),
     }

@@ -8,15 +8,14 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from ltbench.blocks.features.pyramids import map_shapes
-from ltbench.blocks.vision_language.clip_network import Clip, ClipShape, Transformer
+from ltbench.blocks.device_memory import FLOAT, Room
+from ltbench.blocks.features.room import maps_room
+from ltbench.blocks.vision_language.clip_network import Clip, Transformer
 from ltbench.blocks.vision_language.clip_weights import TINY_SHAPE
 from ltbench.blocks.vision_language.loading import PACKAGED, TINY
 from ltbench.blocks.vision_language.reading import Views
 from ltbench.blocks.vision_language.shapes import ModelShape, clip_shape
-
-FLOAT = 4
-"""Bytes of a float32."""
+from ltbench.method import ImageCounts
 
 MINILM = 22_713_216
 """Parameters of all-MiniLM-L6-v2."""
@@ -43,24 +42,52 @@ def reader_bytes(name: str, size: tuple[int, int], views: Views, images: int = 1
     """
     if name == TINY:
         return TINY_BYTES
-    at_once = images * torch.get_num_threads()
-    if (clip := clip_shape(name)) is not None:
-        return _clip_bytes(clip, size, views, at_once)
-    network, levels, texts = (PACKAGED[name], (0, 1, 2, 3, 4), MINILM) if name in PACKAGED else ALIGN
-    shapes = map_shapes(network, levels, size)
-    maps = sum(channels * height * width for channels, height, width in shapes.maps)
-    return FLOAT * (2 * (shapes.parameter_count + texts) + at_once * (4 * shapes.largest + 6 * maps))
+    room = _room(name, size, views)
+    return 2 * room.weights + images * torch.get_num_threads() * room.image
 
 
-def _clip_bytes(shape: ClipShape, size: tuple[int, int], views: Views, at_once: int) -> int:
-    """Return the bytes of a CLIP: all states of the whole image, and a block of the most tokens at once."""
+def reader_room(name: str, size: tuple[int, int], views: Views) -> Room:
+    """Return what `reader_bytes` does for a device: a CLIP's attentions take room there, too."""
+    if name == TINY:
+        return Room(TINY_BYTES, TINY_BYTES)
+    room = _room(name, size, views)
+    if (clip := clip_shape(name)) is None:
+        return room
+    tokens = 1 + (size[0] // clip.patch) * (size[1] // clip.patch)
+    return room._replace(image=room.image + FLOAT * clip.vision.heads * tokens**2)
+
+
+def reading_phases(room: Room, images: ImageCounts, *, kept: int = 0, scoring: int = 0) -> dict[str, int]:
+    """Return what a model takes on a device that reads test images and scores them, as a `MemoryEstimate` has it.
+
+    Args:
+        room: of the model.
+        images: how many there are, and how many go together; on a CPU nothing is returned.
+        kept: bytes of what else lies there.
+        scoring: bytes that scoring takes an image.
+    """
+    if not images.batch:
+        return {}
+    name = f"maps of {max(images.test, default=0):,} images in batches of {images.batch}"
+    return {name: room._replace(image=room.image + scoring).of(images.batch) + kept}
+
+
+def _room(name: str, size: tuple[int, int], views: Views) -> Room:
+    """Return the bytes of a model's weights and of an image in it.
+
+    Of a CLIP these are all states of the whole image, and a block of the most tokens at once.
+    """
+    if (clip := clip_shape(name)) is None:
+        network, levels, texts = (PACKAGED[name], (0, 1, 2, 3, 4), MINILM) if name in PACKAGED else ALIGN
+        room = maps_room(network, levels, size)
+        return room._replace(weights=room.weights + FLOAT * texts)
     with torch.device("meta"):
-        weights = sum(parameter.numel() for parameter in Clip(shape).parameters())
-    height, width = size[0] // shape.patch, size[1] // shape.patch
+        weights = sum(parameter.numel() for parameter in Clip(clip).parameters())
+    height, width = size[0] // clip.patch, size[1] // clip.patch
     tokens = 1 + height * width
     windows = [(height - side + 1) * (width - side + 1) * (side * side + 1) for side in views.windows]
-    values = (shape.vision.layers + 1 + views.value_blocks) * tokens + _BLOCK * max(tokens, *windows, 0)
-    return FLOAT * (2 * weights + at_once * shape.vision.width * values)
+    values = (clip.vision.layers + 1 + views.value_blocks) * tokens + _BLOCK * max(tokens, *windows, 0)
+    return Room(FLOAT * weights, FLOAT * clip.vision.width * values)
 
 
 def text_reader(shape: ModelShape) -> Callable[[int, int], Tensor]:

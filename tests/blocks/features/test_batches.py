@@ -12,7 +12,7 @@ from ltbench.blocks import device
 from ltbench.blocks.features.backbones import load_backbone
 from ltbench.blocks.features.batches import Maps
 from ltbench.blocks.features.extractor import FeatureExtractor
-from ltbench.blocks.features.room import device_bytes, why_no_room
+from ltbench.blocks.features.room import backbone_room, maps_room, tokens_room, why_no_room
 from ltbench.blocks.features.store import DiskFeatureStore
 from ltbench.blocks.features.tokens import TokenExtractor, aligned
 from ltbench.blocks.features.transformers import load_transformer
@@ -155,10 +155,10 @@ def test_too_little_room_is_told_with_the_batch_that_fits(kind: str) -> None:
     load = load_backbone if kind == "maps" else load_transformer
     backbone = load("wide_resnet50_2" if kind == "maps" else "vit_small_patch14_dinov2", (1, 2), "random")
     size = (224, 224)
-    needed = [device_bytes(backbone, size, count) for count in (1, BATCH)]
-    assert needed[0] is not None
-    assert needed[1] is not None
-    assert needed[0] < needed[1]
-    assert why_no_room(backbone, size, needed[1]) == ""
-    assert f"{device.VARIABLE}=2" in why_no_room(backbone, size, needed[1] - 1)
+    room = backbone_room(backbone, size)
+    by_name = maps_room if kind == "maps" else tokens_room
+    assert room == by_name(backbone.name, backbone.layers, size)
+    assert room.weights == 4 * backbone.parameter_count
+    assert why_no_room(backbone, size, room.of(BATCH)) == ""
+    assert f"{device.VARIABLE}=2" in why_no_room(backbone, size, room.of(BATCH) - 1)
     assert why_no_room(backbone, size, 2**20).endswith("Pass --device cpu.")

@@ -8,10 +8,11 @@ import torch
 from numpy.typing import NDArray
 
 from ltbench.blocks import device
+from ltbench.blocks.device_memory import peak_bytes
 from ltbench.blocks.features.patches import official, official_patches, pooled, pooled_patches
 from ltbench.blocks.maps import tensor_maps, upsample_and_smooth
 from ltbench.blocks.memory_bank import device_search
-from ltbench.blocks.memory_bank.device_search import DeviceRows
+from ltbench.blocks.memory_bank.device_search import DeviceRows, search_bytes
 from ltbench.blocks.memory_bank.neighbours import NearestNeighbours
 from ltbench.blocks.memory_bank.projection import project, project_chosen
 from ltbench.datasets.arrays import ArrayImages
@@ -186,3 +187,31 @@ def test_a_method_scores_in_batches_as_it_does_one_by_one(
     assert part.maps is not None
     np.testing.assert_array_equal(part.maps, whole.maps[4:5])
     np.testing.assert_array_equal(part.scores, whole.scores[4:5])
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "queries", "k", "kind"),
+    [
+        (20_000, 64, 5000, 1, "drawn"),
+        (20_000, 32, 5000, 3, "drawn"),
+        (40_000, 64, 4096, 1, "some left out"),
+        (20_000, 64, 200, 1, "equal"),  # so that candidates are never enough
+        (500, 64, 4096, 3, "equal"),
+    ],
+)
+def test_a_search_takes_less_than_estimated(rows: int, columns: int, queries: int, k: int, kind: str) -> None:
+    memory = np.ones((rows, columns), np.float32) if kind == "equal" else points(rows, columns)
+    asked = torch.from_numpy(memory[:queries].repeat(-(-queries // rows), axis=0)[:queries])
+
+    def work() -> object:
+        found = DeviceRows(memory, "cpu")
+        left = found.without(np.arange(0, rows, 7)) if kind == "some left out" else found
+        return found, left.search(asked, k)
+
+    seen, estimated = peak_bytes(work, "cpu"), search_bytes(rows, columns, queries, k)
+    assert seen <= estimated <= 4 * seen
+
+
+def test_a_memory_bank_is_there_once_while_it_is_built() -> None:
+    memory = points(50_000, 64)
+    assert peak_bytes(lambda: DeviceRows(memory, "cpu"), "cpu") < 1.5 * memory.nbytes
