@@ -42,7 +42,7 @@ def estimated(
         name = f"{max(images.test, default=0):,} maps from {shots} images of a category"
         kept = reading + one * (len(images.train) + 1)  # the last is there twice
         found = {name: kept + torch.get_num_threads() * cosines + maps_bytes(images)}
-        return MemoryEstimate(found, device=reading_phases(room, images, kept=2 * one + 2 * cosines))
+        return MemoryEstimate(found, device=reading_phases(room, images, kept=one * len(images.train) + 2 * cosines))
     trained = decoder(model, blocks, size, batch_size)
     step = trained.step() + reader_bytes(model, size, views, SHARD) - reading
     at_once = min(torch.get_num_threads() * SHARD, batch_size)

@@ -19,7 +19,7 @@ from ltbench.contract.parameters import resolve
 from ltbench.contract.registry import method_class, presets
 from ltbench.core import Prediction
 from ltbench.datasets.arrays import ArrayImages
-from ltbench.method import Method, Runtime
+from ltbench.method import ImageCounts, Method, Runtime
 from ltbench.runs.harness import Harness
 from ltbench.runs.runner import run_by_name
 from tests.blocks.features.test_extractor import assert_same
@@ -69,6 +69,19 @@ def test_one_seed_one_result_whatever_shares_the_batch(name: str, device: str, m
     same(fitted(name, Runtime(seed=3, device=device)).predict(images(10, seed=1)), whole)
     for places in (slice(None, None, -1), slice(5, 6), slice(3, None)):
         same(method.predict(images(10, seed=1, places=places)), at(whole, places))
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_run_takes_less_than_estimated(name: str, device: str) -> None:
+    if device == "cpu":
+        pytest.skip("a CPU does not count what its tensors take")
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats()
+    method: Any = fitted(name, Runtime(device=device))
+    method.predict(images(10, seed=1))
+    counts = ImageCounts((64, 64), (5, 4), (5, 5), batch=blocks.batch_of(torch.device(device)))
+    estimated = max(method.memory_estimate(counts, streamed=False).device.values())
+    assert torch.cuda.max_memory_reserved() <= estimated
 
 
 @pytest.mark.parametrize("backbone", ["resnet18", "efficientnet_b0"])

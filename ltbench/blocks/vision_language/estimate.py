@@ -57,19 +57,18 @@ def reader_room(name: str, size: tuple[int, int], views: Views) -> Room:
     return room._replace(image=room.image + FLOAT * clip.vision.heads * tokens**2)
 
 
-def reading_phases(room: Room, images: ImageCounts, *, kept: int = 0, scoring: int = 0) -> dict[str, int]:
+def reading_phases(room: Room, images: ImageCounts, kept: int = 0) -> dict[str, int]:
     """Return what a model takes on a device that reads test images and scores them, as a `MemoryEstimate` has it.
 
     Args:
         room: of the model.
         images: how many there are, and how many go together; on a CPU nothing is returned.
         kept: bytes of what else lies there.
-        scoring: bytes that scoring takes an image.
     """
     if not images.batch:
         return {}
     name = f"maps of {max(images.test, default=0):,} images in batches of {images.batch}"
-    return {name: room._replace(image=room.image + scoring).of(images.batch) + kept}
+    return {name: room.of(images.batch) + kept}
 
 
 def _room(name: str, size: tuple[int, int], views: Views) -> Room:
