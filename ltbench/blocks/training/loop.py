@@ -25,7 +25,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ltbench.blocks.switches import reproducible
+from ltbench.blocks.switches import full_float32, reproducible
 from ltbench.blocks.training.ahead import Ahead
 from ltbench.blocks.training.checkpoints import Position, read_checkpoint, write_checkpoint
 from ltbench.blocks.training.draws import Draws
@@ -95,6 +95,7 @@ class _Loop:
         self._resume()
         progress, position = self.runtime.progress, self.position
         with ExitStack() as stack:
+            stack.enter_context(full_float32())  # once, so that no step turns the switches there and back
             pool = stack.enter_context(ThreadPoolExecutor(self._workers, thread_name_prefix="ltbench"))
             self.ahead = [stack.enter_context(self._ahead(*each)) for each in enumerate(self.learners)]
             for _ in progress.track(range(self._done, self.total), self.phase, self.total, self._done):
