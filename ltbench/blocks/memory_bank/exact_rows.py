@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ltbench.blocks.memory_bank.measuring import LONGEST, earlier_copies, gamma, summands, take, tiny
+from ltbench.blocks.memory_bank.measuring import LONGEST, earlier_copies, gamma, summands, take, take_all, tiny
 from ltbench.blocks.memory_bank.rounding import multiplied, multiplies_bytes, rounded, underflow
 from ltbench.blocks.networks.linear import linear
 from ltbench.blocks.switches import full_float32
@@ -25,6 +25,12 @@ NONE = np.empty(0, np.int64)
 
 BLOCK = 1024
 """Rows whose distances are estimated at a time: 4 MiB for 1,024 queries."""
+
+FEW = 2
+"""Queries for which every row is measured: products would read all rows as well, and write them less the centre."""
+
+LITTLE = 2**20
+"""Products of single values below which every row is measured for any number of queries."""
 
 _SAMPLE = 2048  # rows, evenly spaced, whose mean is the centre
 _MOST = 16  # rounded rows give a query up when one row of so many is measured for it
@@ -56,6 +62,7 @@ class ExactRows:
         self._plain = PlainRows(memory, self._centre)
         self._rounded: RoundedRows | None = None
         self._may_round = True
+        self._few, self._little = FEW, LITTLE
 
     def prepare(self) -> None:
         """Round the rows to int8, where this machine multiplies these faster; they are kept beside the others."""
@@ -71,6 +78,9 @@ class ExactRows:
             k: how many, at most as many as there are rows. NaN counts as farther than everything.
             without: rows that are passed over; indices stay those among all.
         """
+        is_little = len(queries) <= self._few or len(queries) * self.memory.size <= self._little
+        if is_little and (found := self._plain.measured(queries, k, without)) is not None:
+            return found
         near, places = np.empty((len(queries), k), np.float32), np.empty((len(queries), k), np.int64)
         waiting = np.arange(len(queries))
         if (quick := self._rounded) is not None:
@@ -160,6 +170,23 @@ class Estimates(ABC):
                 estimates, rows = estimated(part, norms[part]), self._memory[part]
                 take(estimates, rows, part.start, queries, losses + loss, error - squares, near, places, left, order)
         return near, places, left
+
+    def measured(self, queries: Array, k: int, without: Indices = NONE) -> tuple[Array, Indices] | None:
+        """Return distances and indices of the nearest rows, (Q, k) each, by all rows; None if float32 cannot hold them.
+
+        Args:
+            queries: (Q, D).
+            k: how many.
+            without: rows that are passed over.
+        """
+        squares = _squares(self._less(queries))
+        if not (self.longest <= LONGEST and (squares <= LONGEST**2).all()):  # nor where it is NaN
+            return None
+        near, places = np.full((len(queries), k), np.inf, np.float32), np.full((len(queries), k), len(self._memory))
+        is_in = np.ones(len(self._memory), np.bool_)
+        is_in[without] = False
+        take_all(self._memory, is_in, queries, near, places, summands(queries.shape[1]))
+        return near, places
 
     def _without(self, k: int, without: Indices) -> Array:
         """Return the squared lengths of rows, infinite for those that are not looked for."""

@@ -150,6 +150,27 @@ def take(
                         limit = _limit(near[q, last], reach[q], rest[q], columns)
 
 
+@compiled
+def take_all(
+    rows: Array,
+    is_in: NDArray[np.bool_],
+    queries: Array,
+    near: Array,
+    places: NDArray[np.int64],
+    order: NDArray[np.int64],
+) -> None:
+    """Measure all rows that are in, and keep the nearest of each query; arguments are those of `take`."""
+    columns, last = rows.shape[1], near.shape[1] - 1
+    buffer = np.empty((2, columns), np.float32)
+    for q in range(len(queries)):
+        query, own, taken = queries[q], near[q], places[q]
+        far = _far(own[last], columns)
+        for j in range(len(rows)):
+            if is_in[j] and not rough_distance(query, rows[j]) > far:
+                _measure(rows[j], j, query, own, taken, order, buffer)
+                far = _far(own[last], columns)
+
+
 @partial(compiled, fastmath=frozenset({"nnan", "nsz", "reassoc"}))
 def _least_of_groups(estimates: Array, groups: Array) -> np.float32:
     """Return the least estimate, none of which is NaN, and write the least of each `_GROUP`."""
@@ -171,6 +192,13 @@ def _limit(square: float, reach: float, rest: float, columns: int) -> float:
 
 
 @compiled
+def _far(square: float, columns: int) -> float:
+    """Return what a `rough_distance` is above only if the measured squared distance is above `square`."""
+    error = gamma(columns + 2)
+    return square * (1 + error) / (1 - error) + 4 * tiny(columns)
+
+
+@compiled
 def _measure(
     row: Array,
     place: int,
@@ -185,8 +213,7 @@ def _measure(
     What a sum in any order, which is faster, puts too far is not measured: both are within gamma(D + 2) of the true.
     """
     columns, last = len(row), len(near) - 1
-    error = gamma(columns + 2)
-    if rough_distance(query, row) > near[last] * (1 + error) / (1 - error) + 4 * tiny(columns):
+    if rough_distance(query, row) > _far(near[last], columns):
         return
     for c in range(columns):
         buffer[0, c] = row[c] - query[c]

@@ -37,9 +37,23 @@ def mean(rows: Array) -> Array:
     return found
 
 
+def plain(memory: Array) -> ExactRows:
+    """Return a search by rows as they are, however few the queries."""
+    rows = ExactRows(memory)
+    rows._few = rows._little = 0
+    return rows
+
+
+def measuring(memory: Array) -> ExactRows:
+    """Return a search that measures all rows where float32 holds their squares, however many the queries."""
+    rows = ExactRows(memory)
+    rows._few = 2**31
+    return rows
+
+
 def rounding(memory: Array) -> ExactRows:
     """Return a search by rounded rows, whether this machine multiplies them faster or not."""
-    rows = ExactRows(memory)
+    rows = plain(memory)
     rows._rounded = RoundedRows(memory, mean(memory))
     return rows
 
@@ -47,7 +61,7 @@ def rounding(memory: Array) -> ExactRows:
 def assert_exact(memory: Array, queries: Array, k: int) -> None:
     """Assert that every way finds what a measurement of all rows finds, and of those that are left without some."""
     can_be_rounded = memory.shape[1] >= 8 and np.linalg.norm(memory.astype(np.float64), axis=1).max() < 2.0**60
-    ways = [ExactRows(memory)] + ([rounding(memory)] if can_be_rounded else [])
+    ways = [ExactRows(memory), plain(memory), measuring(memory)] + ([rounding(memory)] if can_be_rounded else [])
     some = np.random.default_rng(len(queries)).permutation(len(memory))[: min(len(memory) // 3, len(memory) - k)]
     for without in (NONE, some) if len(some) else (NONE,):
         left = np.setdiff1d(np.arange(len(memory)), without)
