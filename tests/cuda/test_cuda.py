@@ -35,6 +35,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "softpatch": BANK | {"embed_dim": 32, "coreset_ratio": 0.5},
     "padim": BANK | {"dimensions": 20},
     **{name: {} for name in ("uniad", "rlr", "dinomaly", "draem", "mkd", "cutpaste", "regad")},
+    **{name: {} for name in ("hvqtrans", "ltad", "ltad_labelfree", "winclip", "anomalygpt")},
 }
 """Hyper-parameters; trained methods have a preset called `check`."""
 
