@@ -70,26 +70,43 @@ def underflow(columns: int) -> float:
 def multiplies_bytes(columns: int) -> bool:
     """Return whether this machine multiplies int8 exactly, and faster than float32, in rows of so many columns.
 
-    Where instructions add pairs of products in 16 bits these saturate at the largest factors, which are tried. Which is
-    faster decides how fast neighbours are found, never which.
+    Which is faster decides how fast neighbours are found, never which.
+    """
+    if not multiplies_exactly(columns):
+        return False
+    one, other = _tried(columns)
+    whole, zeros = (one.float(), other.float()), torch.zeros(len(other))
+    with torch_on_one_thread(), torch.no_grad(), full_float32():
+        quick = min(_seconds(one, other, None) for _ in range(_ROUNDS))
+        return quick < min(_seconds(*whole, zeros) for _ in range(_ROUNDS))
+
+
+@cache
+def multiplies_exactly(columns: int) -> bool:
+    """Return whether this machine multiplies int8 exactly in rows of so many columns.
+
+    Where instructions add pairs of products in 16 bits these saturate at the largest factors, which are tried.
     """
     if not _NARROWEST <= columns <= _WIDEST or not hasattr(torch, "_int_mm"):
         return False
+    one, other = _tried(columns)
+    try:
+        with torch_on_one_thread(), torch.no_grad():
+            expected = one.double() @ other.double().T
+            return all(
+                torch.equal(torch._int_mm(one[:n], other[:m].T).double(), expected[:n, :m])
+                for n, m in product((1, 17, len(one)), (1, 5, len(other)))
+            )
+    except RuntimeError:  # torch has no such product here
+        return False
+
+
+def _tried(columns: int) -> tuple[Tensor, Tensor]:
+    """Return rows of int8 whose products a machine is tried by."""
     draw = torch.Generator().manual_seed(0)
     one, other = (torch.randint(-STEPS, STEPS + 1, (n, columns), generator=draw, dtype=torch.int8) for n in _TRIED)
     one[:2], other[:2], one[2:4, ::2], other[2:4, 1::2] = STEPS, -STEPS, STEPS, STEPS
-    whole, zeros = (one.float(), other.float()), torch.zeros(len(other))
-    try:
-        with torch_on_one_thread(), torch.no_grad(), full_float32():
-            expected = one.double() @ other.double().T
-            for n, m in product((1, 17, len(one)), (1, 5, len(other))):
-                if not torch.equal(torch._int_mm(one[:n], other[:m].T).double(), expected[:n, :m]):
-                    return False
-            rounds = range(_ROUNDS)
-            quick = min(_seconds(one, other, None) for _ in rounds)
-            return quick < min(_seconds(*whole, zeros) for _ in rounds)
-    except RuntimeError:  # torch has no such product here
-        return False
+    return one, other
 
 
 def _seconds(one: Tensor, other: Tensor, bias: Tensor | None) -> float:

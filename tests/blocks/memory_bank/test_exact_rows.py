@@ -13,6 +13,9 @@ from ltbench.blocks.memory_bank import exact_rows
 from ltbench.blocks.memory_bank import neighbours as neighbours_module
 from ltbench.blocks.memory_bank.exact_rows import NONE, ExactRows, PlainRows, RoundedRows
 from ltbench.blocks.memory_bank.neighbours import CHUNK, NearestNeighbours
+from tests.blocks.memory_bank.bytes_products import exact_bytes as exact_bytes
+
+pytestmark = pytest.mark.usefixtures("exact_bytes")
 
 Array = NDArray[np.float32]
 

@@ -9,8 +9,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from ltbench.blocks.memory_bank import rounding
 from ltbench.blocks.memory_bank.measuring import gamma
-from ltbench.blocks.memory_bank.rounding import Rounded, multiplied, multiplies_bytes, rounded, underflow
+from ltbench.blocks.memory_bank.rounding import (
+    Rounded,
+    multiplied,
+    multiplies_bytes,
+    multiplies_exactly,
+    rounded,
+    underflow,
+)
+from tests.blocks.memory_bank.bytes_products import exact_bytes as exact_bytes
 
 
 def exact(of: Rounded) -> NDArray[np.float64]:
@@ -18,6 +27,7 @@ def exact(of: Rounded) -> NDArray[np.float64]:
     return of.values.astype(np.float64) * of.scales[:, None].astype(np.float64)
 
 
+@pytest.mark.usefixtures("exact_bytes")
 @given(
     columns=st.sampled_from([8, 31, 64, 300]),
     scale=st.sampled_from([0, 1e-42, 1e-33, 1e-20, 1, 1e10, 1e17]),
@@ -42,7 +52,7 @@ def test_losses_squares_and_products(columns: int, scale: float, seed: int) -> N
 
 
 def test_a_machine_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
-    tried = multiplies_bytes.__wrapped__
+    tried = multiplies_exactly.__wrapped__
     assert not tried(2**16 + 1)
     assert not tried(1)
 
@@ -59,3 +69,11 @@ def test_a_machine_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not tried(64)
     monkeypatch.delattr(torch, "_int_mm")
     assert not tried(64)
+
+
+@pytest.mark.usefixtures("exact_bytes")
+def test_a_machine_that_is_exact_is_asked_whether_it_is_faster(monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = iter([1.0] * 5 + [2.0] * 5 + [2.0] * 5 + [1.0] * 5)
+    monkeypatch.setattr(rounding, "_seconds", lambda *_: next(seconds))
+    assert multiplies_bytes.__wrapped__(64)
+    assert not multiplies_bytes.__wrapped__(64)
