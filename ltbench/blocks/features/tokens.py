@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
-from functools import cached_property, partial
+from functools import cached_property
 from itertools import chain, repeat
 from pathlib import Path
 from typing import TypeVar
@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from numpy.typing import NDArray
 
-from ltbench.blocks.each_image import Network, each_image, gathered
+from ltbench.blocks.each_image import Network, at_hand, each_image, gathered
 from ltbench.blocks.features.backbones import load_backbone
 from ltbench.blocks.features.batches import Found, Maps
 from ltbench.blocks.features.extractor import FeatureExtractor, Load
@@ -153,13 +153,9 @@ def predict_images(extractor: TokenExtractor, images: ImageSet, network: Network
         score: returns the score and the map (H, W) of what the network made of one image; called in several threads,
             as the network is on a CPU, each with one thread of torch and without gradients.
     """
-    rows = (partial(_ready, tokens) for tokens in extractor.extract(images))
+    rows = at_hand(extractor.extract(images))
     results = each_image(rows, repeat(network), lambda made: score(list(made)), extractor.backbone.device)
     return gathered(results, len(images), images.size)
-
-
-def _ready(tokens: Tokens) -> Tokens:
-    return tokens
 
 
 def stack_on_disk(
